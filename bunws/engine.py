@@ -1,0 +1,418 @@
+"""
+Engine: the only room that imports picows.
+
+picows parses frames and unmasks them, in C. It is given a live transport after the handshake, but never sees it: in
+the transport's place stands the engine itself, which lets nothing through and only notes what picows wanted. Why:
+
+* picows parses frame N+1 before it delivers frame N, and answers a broken N+1 with a Close frame at once. What it
+  wanted to send is noted here, frame N is answered first, and then the engine fails the connection with its own phrase.
+* It would set TCP options on a Unix socket before its own transport exists, and crash the process.
+* It would write its own 101, with texts of exceptions in its error answers.
+
+So its parser is all that is used: no pings, no pongs, no writes, no log.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # no public API; see test_engine.py
+
+from .exceptions import ProtocolError
+from .frames import CloseCode, Opcode, parse_close
+from .handler import Handler
+from .inbox import as_awaitable
+from .messages import MessageAssembler
+from .timeouts import Patience
+from .websocket import PauseReason, ServerWebSocket
+
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+__all__ = ["CLOSE_TIMEOUT", "Engine", "Host"]
+
+# The most that is read at once. picows doubles its buffer when a read fills it, and never gives the memory back.
+READ_SIZE: Final = 64 * 1024
+
+# A read buffer that grew past this, for the sake of a large message, is given up after it.
+LARGE_BUFFER: Final = 4 * READ_SIZE
+
+# Seconds that a peer has for its Close frame, or to close its side of the connection.
+CLOSE_TIMEOUT: Final = 8.0
+
+# The read buffer of an idle connection, in bytes: the least that picows takes.
+READ_BUFFER_SIZE: Final = 2048
+
+_HANDSHAKE: Final = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+# How the reason of the Close frame that picows wanted to send begins, and what the peer is told instead.
+_FAILURES: Final = (
+    (b"Received frame with invalid opcode", "Received invalid opcode"),
+    (b"Received fragmented control frame", "Received fragmented control frame"),
+    (b"Received un-masked frame", "Received an incorrectly masked frame"),
+    (b"Received control frame with payload size", "Received too big control frame"),
+    (b"Received frame with invalid 16-bit", "Received invalid payload length"),
+    (b"Received frame with invalid 64-bit", "Received invalid payload length"),
+    (b"Received frame with payload size exceeding", "Received too big message"),
+    (b"Received CLOSE with invalid close code size", "Received invalid close payload"),
+    (b"Received CLOSE with invalid close code", "Received invalid close code"),
+    (b"Received CLOSE with invalid UTF-8", "Received invalid UTF-8"),
+)
+
+_CLOSE_HEADER: Final = 0x88
+_TEXT: Final = WSMsgType.TEXT
+_BINARY: Final = WSMsgType.BINARY
+
+
+class _Silence(logging.LoggerAdapter[logging.Logger]):
+    """picows is handed an adapter: for a plain logger it makes a child logger per connection."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+
+_SILENCE: Final = _Silence(logging.getLogger("bunws.engine"), {})
+
+
+class _NoSocket:
+    """What picows may set options on."""
+
+    def setsockopt(self, *_: object) -> None: ...
+
+    def getsockopt(self, *_: object) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        return -1
+
+
+_NO_SOCKET: Final = _NoSocket()
+
+
+class _Parser(WSProtocol):  # type: ignore[misc]  # picows types it as Any
+    """The protocol of the live transport."""
+
+    __slots__ = ()
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        """Called by the loop before it reads; so this is also the sign that the peer lives."""
+        view: memoryview = WSProtocol.get_buffer(self, size_hint)
+        self.listener._silent_ticks = 0
+        if len(view) > READ_SIZE:
+            if len(view) > LARGE_BUFFER:
+                self.listener._grown()
+            return view[:READ_SIZE]
+        return view
+
+
+class _Facade:
+    """What stands in for the transport before picows: it notes, and does nothing."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get_extra_info(self, name: str) -> object:
+        return _NO_SOCKET if name == "socket" else None
+
+    def get_write_buffer_size(self) -> int:
+        return 1  # never empty, so picows never writes to the descriptor itself
+
+    def write(self, data: bytes) -> None:
+        if data[0] == _CLOSE_HEADER:
+            self._engine._note_failure(bytes(data))
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class _Linger:
+    """The protocol of a connection that has said all: it waits for the peer's end and reads nothing more."""
+
+    # RFC 6455, 7.1.1: closing at once, with bytes of the peer still unread, would make TCP send a RST, and the peer
+    # could lose the Close frame.
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def connection_made(self, transport: object) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._engine._connection_lost()
+
+
+class Host(Protocol):
+    """What an engine asks of its server."""
+
+    loop: asyncio.AbstractEventLoop
+    patience: Patience
+    close_ticks: int  # how many ticks a peer has for its part of the closing
+
+    def engine_gone(self, engine: Engine) -> None:
+        """Its connection is gone, and so is its socket."""
+
+
+class Engine(WSListener):
+    """One WebSocket's connection, from behind the 101 to its end."""
+
+    __slots__ = (
+        "_assembler",
+        "_busy",
+        "_failure",
+        "_finishing_ticks",
+        "_handler",
+        "_holds",
+        "_host",
+        "_last_left",
+        "_quick",
+        "_renew",
+        "_silent_ticks",
+        "_transport",
+        "ws",
+    )
+
+    ws: ServerWebSocket[Any]
+
+    def __init__(self, host: Host, transport: asyncio.Transport, handler: Handler) -> None:
+        self._host = host
+        self._transport = transport
+        self._handler = handler
+        self._assembler: MessageAssembler | None = None  # while a message is unfinished
+        self._failure: ProtocolError | None = None
+        self._holds = PauseReason(0)
+        self._busy = False
+        self._renew = False  # the parser is to be replaced, at the next frame that ends its read
+        self._quick = True  # not busy, no failure, nothing unfinished: the one question of the hot path
+        self._silent_ticks = 0  # since the peer was last heard
+        self._last_left = 0  # bytes that the transport held at the last tick
+        self._finishing_ticks = 0  # that are left for the peer to end the connection; 0: not finishing
+
+    def start(self, tail: bytes) -> None:
+        """Take over the transport; `tail` is what came behind the request. `ws` must be set."""
+        # uvloop's low-water mark is 16 bytes otherwise; so pause and resume mean "something is left" and "empty".
+        self._transport.set_write_buffer_limits(high=0)
+        self._install_parser()
+        if tail:
+            self.hold(PauseReason.TAIL)
+            self._host.loop.call_soon(self._feed, tail)
+
+    # Reading
+
+    def on_ws_frame(self, _: object, frame: WSFrame) -> None:
+        if self._quick and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            opcode = frame.msg_type
+            if opcode is _TEXT:
+                try:
+                    message: str | bytes = frame.get_payload_as_utf8_text()
+                except UnicodeDecodeError:
+                    self._fail(ProtocolError(CloseCode.INVALID_DATA, "Received invalid UTF-8"))
+                    return
+            elif opcode is _BINARY:
+                message = frame.get_payload_as_bytes()
+            else:
+                self._on_uncommon_frame(frame)
+                return
+            ws = self.ws
+            try:
+                result = self._handler.message(ws, message)
+            except Exception as exc:
+                ws._await(ws._raised(exc))
+                return
+            if result is not None:
+                ws._await(as_awaitable(result))
+            return
+        self._on_uncommon_frame(frame)
+
+    def _on_uncommon_frame(self, frame: WSFrame) -> None:
+        try:
+            self._handle(frame)
+        except ProtocolError as error:
+            self._fail(error)
+        if self._renew and frame.last_in_buffer and not frame.tail_size and not self._failure:
+            self._renew = False
+            self._install_parser()
+        self._refresh()
+
+    def _handle(self, frame: WSFrame) -> None:
+        # RFC 6455, 5.2: RSV1 to RSV3 "MUST be 0 unless an extension is negotiated that defines meanings".
+        if frame.rsv2 or frame.rsv3:
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "Received unexpected RSV2 or RSV3 bit")
+        opcode = Opcode(frame.msg_type.value)
+        payload = frame.get_payload_as_bytes()
+        if opcode >= Opcode.CLOSE:
+            # RFC 7692, 6: an endpoint "MUST NOT set the RSV1 bit of control frames".
+            if frame.rsv1:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "Received unexpected RSV1 bit")
+            if opcode == Opcode.CLOSE:
+                self.ws._close_received(*parse_close(payload))
+            elif opcode == Opcode.PING:
+                self.ws._pinged(payload)
+            else:
+                self.ws._ponged(payload)
+            return
+        if not self.ws._open:
+            return
+        assembler = self._assembler
+        if assembler is None:
+            assembler = self._assembler = MessageAssembler(self._handler.max_payload_length)
+        message = assembler.add(opcode, bool(frame.fin), bool(frame.rsv1), payload)
+        if message is not None:
+            self._assembler = None
+            self.ws._deliver_message(message)
+
+    def _feed(self, tail: bytes) -> None:
+        """Give the parser what came behind the request."""
+        view = memoryview(tail)
+        while view and isinstance(parser := self._transport.get_protocol(), _Parser):
+            buffer = parser.get_buffer(-1)
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            parser.buffer_updated(size)
+            view = view[size:]
+        self.release(PauseReason.TAIL)
+
+    def _install_parser(self) -> None:
+        parser = _Parser(
+            None,  # host_port
+            None,  # ws_path
+            False,  # is_client_side
+            lambda _: self,  # ws_listener_factory
+            _SILENCE,
+            False,  # disconnect_on_exception
+            None,  # websocket_handshake_timeout
+            False,  # enable_auto_ping: it costs one task per connection
+            0,  # auto_ping_idle_timeout
+            0,  # auto_ping_reply_timeout
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # enable_auto_pong: `ping` would never be called
+            self._handler.max_payload_length,
+            None,  # extra_headers
+            READ_BUFFER_SIZE,
+        )
+        parser.connection_made(_Facade(self))
+        WSProtocol.get_buffer(parser, -1)[: len(_HANDSHAKE)] = _HANDSHAKE
+        parser.buffer_updated(len(_HANDSHAKE))
+        self._transport.set_protocol(parser)
+
+    def _grown(self) -> None:
+        self._renew = True
+        self._quick = False
+
+    def renew(self) -> None:
+        """The limits of the handler have changed."""
+        self._grown()
+        if self._assembler is not None:
+            self._assembler.max_payload_length = self._handler.max_payload_length
+
+    def _refresh(self) -> None:
+        self._quick = not (self._busy or self._renew or self._failure or self._assembler)
+
+    # Failing
+
+    def _note_failure(self, close: bytes) -> None:
+        """What picows wanted to send; the frame before is still to be delivered."""
+        if self._failure is not None:
+            return
+        body = close[2:] if close[1] < 126 else close[4:]
+        phrase = next((ours for theirs, ours in _FAILURES if body.startswith(theirs, 2)), None)
+        self._failure = ProtocolError(int.from_bytes(body[:2], "big"), phrase or "Received a broken frame")
+        # picows would take the bytes behind a frame that is too big for its payload, without bound.
+        self.hold(PauseReason.FAILURE)
+        self._host.loop.call_soon(self._fail_noted)
+
+    def _fail_noted(self) -> None:
+        if self._failure is not None:
+            self.ws._fail(self._failure.close_code, self._failure.phrase)
+
+    def _fail(self, error: ProtocolError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._quick = False
+            self.hold(PauseReason.FAILURE)
+            self.ws._fail(error.close_code, error.phrase)
+
+    # What the transport tells, through picows
+
+    def pause_writing(self) -> None:
+        self.ws.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.ws.resume_writing()
+
+    def on_ws_disconnected(self, _: object) -> None:
+        self._connection_lost()
+
+    def _connection_lost(self) -> None:
+        self._host.engine_gone(self)
+        self.ws._lost()
+
+    # websocket.Wire
+
+    def hold(self, reason: PauseReason) -> None:
+        if not self._holds and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._holds |= reason
+
+    def release(self, reason: PauseReason) -> None:
+        if self._holds & reason:
+            self._holds &= ~reason
+            if not self._holds and not self._transport.is_closing():
+                self._silent_ticks = 0
+                self._transport.resume_reading()
+
+    def busy(self, busy: bool) -> None:
+        self._busy = busy
+        self._refresh()
+
+    def finish(self, now: bool) -> None:
+        if not self._finishing_ticks:
+            self._finishing_ticks = self._host.close_ticks
+        if now and not self._transport.is_closing():
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+                self._transport.set_protocol(_Linger(self))  # type: ignore[arg-type]  # it need not inherit
+                self.release(self._holds)
+            else:
+                self._transport.close()  # TLS says close_notify, and waits for the peer's
+
+    def drop(self) -> None:
+        self._transport.abort()
+
+    # timeouts.Ticking
+
+    def tick(self) -> None:
+        if self._finishing_ticks:
+            self._finishing_ticks -= 1
+            if not self._finishing_ticks:
+                self._transport.abort()
+            return
+        if not self.ws._open or self._holds:
+            return  # nobody can tell whether a peer lives that is not read
+        left = self._transport.get_write_buffer_size()
+        if self._last_left and left != self._last_left:
+            self._silent_ticks = 0  # slow, but alive: it has taken some of what waited
+        self._last_left = left
+        self._silent_ticks += 1
+        patience = self._host.patience
+        if patience.close and self._silent_ticks >= patience.close:
+            self.ws._timed_out()
+        elif self._silent_ticks == patience.ping:
+            self.ws.ping()

@@ -1,0 +1,152 @@
+"""
+Listener: sockets that listen, and the TLS in front of them.
+
+Rule: all that can go wrong (a taken port, an unknown name, a missing certificate) goes wrong here, in `serve()`, before
+anything runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+
+__all__ = ["TLS", "listen", "listen_unix", "tls_context", "BACKLOG"]
+
+# Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn.
+BACKLOG: Final = 4096
+
+# This machine has no such address, or does not speak its family.
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+Paths: TypeAlias = str | os.PathLike[str]
+
+#: What `tls=` takes: a context, the paths of certificate chain and key, or a mapping with "cert" and "key".
+TLS: TypeAlias = ssl.SSLContext | tuple[Paths, Paths] | Mapping[str, Paths]
+
+
+def listen(hostname: str | None, port: int, reuse_port: bool) -> list[socket.socket]:
+    """
+    Bind and listen; None means all interfaces, and port 0 picks a free one, the same for every address.
+
+    Raises OSError when the port is taken, or the name is not known or not of this machine.
+    """
+    if hostname in (None, ""):
+        try:
+            return [_bind(socket.AF_INET6, ("::", port), reuse_port, dual=True)]
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+        return [_bind(socket.AF_INET, ("0.0.0.0", port), reuse_port)]
+
+    found = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV)
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_bind(family, (address[0], chosen, *address[2:]), reuse_port))
+            except OSError as error:
+                # A name may have an address of a family that this machine does not speak.
+                if error.errno not in _NOT_HERE or len(found) == 1:
+                    raise
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, f"hostname {hostname!r} has no address of this machine")
+    return sockets
+
+
+def _bind(
+    family: socket.AddressFamily | int, address: tuple[object, ...], reuse_port: bool, *, dual: bool = False
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(errno.EADDRINUSE, f"port {address[1]} is in use; choose another, or port=0 for any") from None
+        raise
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_unix(path: str) -> socket.socket:
+    """
+    Bind and listen on a Unix socket; a path that begins with NUL is an abstract name (Linux).
+
+    A socket file that a dead server left behind is replaced. Raises OSError when somebody listens there, or when the
+    file is something else.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not path.startswith("\0"):
+            _remove_stale(path)
+        sock.setblocking(False)
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "unix: the file exists and is no socket", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise OSError(errno.EADDRINUSE, "unix: somebody listens on this socket", path)
+
+
+def tls_context(tls: TLS) -> ssl.SSLContext:
+    """The context of `tls=`. Raises TypeError, or what `load_cert_chain` raises, with the option's name."""
+    if isinstance(tls, ssl.SSLContext):
+        return tls
+    if isinstance(tls, Mapping):
+        unknown = set(tls) - {"cert", "key"}
+        if unknown or set(tls) != {"cert", "key"}:
+            raise TypeError(f'tls must have the paths "cert" and "key", got {sorted(map(str, tls))}')
+        cert, key = tls["cert"], tls["key"]
+    elif isinstance(tls, tuple) and len(tls) == 2:
+        cert, key = tls
+    else:
+        raise TypeError(
+            'tls must be an ssl.SSLContext, (cert_path, key_path), or {"cert": path, "key": path}, '
+            f"got {type(tls).__name__}"
+        )
+    for name, path in (("cert", cert), ("key", key)):
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"tls {name} must be a path, got {type(path).__name__}")
+        if not os.path.exists(path):
+            raise FileNotFoundError(errno.ENOENT, f"tls {name}: no such file", os.fspath(path))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(cert, key)
+    return context

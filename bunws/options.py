@@ -1,0 +1,95 @@
+"""
+Options: the types and checks of what `serve()` takes.
+
+Rule: an option is checked once, before anything is bound, and what is wrong with it is said with its name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypedDict, TypeVar
+
+from yarl import URL
+
+from .handler import whole_number
+from .websocket import ServerWebSocket
+
+
+__all__ = [
+    "Fetch",
+    "IDLE_TIMEOUT",
+    "MAX_REQUEST_BODY_SIZE",
+    "WebSocketTable",
+    "check_origins",
+    "check_port",
+    "with_server",
+]
+
+T = TypeVar("T")
+
+# Bytes in the body of one request. Bun: 128 MiB (serve.d.ts).
+MAX_REQUEST_BODY_SIZE: Final = 128 * 1024 * 1024
+# Seconds that an HTTP connection may idle, or take for the head of a request. Bun: 10 (serve.d.ts).
+IDLE_TIMEOUT: Final = 10.0
+
+#: A function of (request, server), or of (request).
+Fetch: TypeAlias = Callable[..., object]
+
+
+class WebSocketTable(TypedDict, Generic[T], total=False):
+    """The keys of `websocket=`. Handlers may be plain functions or `async def`."""
+
+    open: Callable[[ServerWebSocket[T]], object]
+    message: Callable[[ServerWebSocket[T], Any], object]
+    drain: Callable[[ServerWebSocket[T]], object]
+    close: Callable[[ServerWebSocket[T], int, str], object]
+    error: Callable[[ServerWebSocket[T], Exception], object]
+    ping: Callable[[ServerWebSocket[T], bytes], object]
+    pong: Callable[[ServerWebSocket[T], bytes], object]
+    max_payload_length: int
+    backpressure_limit: int
+    close_on_backpressure_limit: bool
+    idle_timeout: float
+    send_pings: bool
+    publish_to_self: bool
+    per_message_deflate: bool | Mapping[str, object]
+
+
+def with_server(fetch: Fetch) -> Fetch:
+    """`fetch` as a function of (request, server), though it may be one of (request)."""
+    try:
+        signature = inspect.signature(fetch)
+        signature.bind(None, None)
+    except TypeError:
+        try:
+            signature.bind(None)
+        except TypeError:
+            raise TypeError("fetch must be a function of (request, server)") from None
+        return lambda request, _: fetch(request)
+    except ValueError:  # a builtin that does not say
+        return fetch
+    return fetch
+
+
+def check_port(port: int | None) -> int:
+    if port is None:
+        text = os.environ.get("PORT", "3000")
+        if not text.isascii() or not text.isdecimal():
+            raise ValueError(f"the environment variable PORT must be a number, got {text!r}")
+        port = int(text)
+    if whole_number("port", port) > 65_535:
+        raise ValueError(f"port must be at most 65535, got {port}")
+    return port
+
+
+def check_origins(origins: Collection[str] | None) -> frozenset[str] | None:
+    if origins is None:
+        return None
+    if isinstance(origins, str) or not isinstance(origins, Collection):
+        raise TypeError(f"origins must be a collection of str, such as ['https://example.com'], got {origins!r}")
+    for origin in origins:
+        if not isinstance(origin, str) or URL(origin).origin() != URL(origin) or origin.endswith("/"):
+            raise ValueError(f"origins: {origin!r} is no origin; write scheme://host[:port], without a path")
+    return frozenset(origins)

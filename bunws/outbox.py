@@ -1,0 +1,181 @@
+"""
+Outbox: how bytes leave one socket, and what a sender is told about it.
+
+Rule 1: what was accepted is never lost or reordered while the connection lives; what cannot be accepted is refused
+with 0, at once.
+Rule 2: a socket whose transport did not take everything keeps a backlog of references to the shared buffers, so a
+thousand slow readers of one feed hold one copy of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from .frames import TEXT_HEADERS, Opcode, header, parts
+from .handler import Handler
+from .topics import BACKPRESSURE, DROPPED, Level, Run
+from .turn import LARGE_MESSAGE, TURN_LIMIT, Receiver, Turn
+
+
+__all__ = ["ByteTransport", "Outbox"]
+
+
+class ByteTransport(Protocol):
+    """
+    Where the bytes go: an asyncio transport whose write buffer limit is 0.
+
+    So it calls `Outbox.pause_writing` (within `write`) when something is left over, and `resume_writing` when nothing
+    is left.
+    """
+
+    def write(self, data: bytes, /) -> None: ...
+
+    def get_write_buffer_size(self) -> int: ...
+
+
+class Outbox:
+    """The way out of one socket. Open until `_shut` is called."""
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_size",
+        "_behind",
+        "_handler",
+        "_hurdle",
+        "_level",
+        "_open",
+        "_own_size",
+        "_run",
+        "_stuck",
+        "_transport",
+        "_turn",
+    )
+
+    def __init__(self, turn: Turn, transport: ByteTransport, handler: Handler) -> None:
+        self._turn = turn
+        self._transport = transport
+        self._handler = handler
+        self._open = True
+        self._stuck = False  # the transport has something left
+        self._backlog: deque[bytes] | None = None  # what waits for the transport to empty
+        self._backlog_size = 0
+        self._level = Level.FLOWING
+        self._behind = False  # whether the level is another
+        self._hurdle = False  # not open, or not flowing: the one question of the hot path
+        self._run: Run[Receiver] | None = None  # what only this socket is sent in this turn
+        self._own_size = 0  # bytes of payload in its runs
+
+    # Sending
+
+    def _send(self, message: str | bytes, compress: bool) -> int:
+        if message.__class__ is str:
+            payload = message.encode()
+            size = len(payload)
+            head = TEXT_HEADERS[size] if size < 126 else header(Opcode.TEXT, size)
+        else:
+            head, payload = parts(message)
+        return self._put(head, payload, compress)
+
+    def _put(self, head: bytes, payload: bytes, compress: bool) -> int:
+        """Queue one frame for the end of the turn. Returns what `send` returns."""
+        if self._hurdle and self._refuses():
+            return DROPPED
+        run = self._run
+        if run is None or self._turn.topics.dirty or run.compress is not compress:
+            run = self._open_run(compress)
+        run.append(head)
+        run.append(payload)
+        size = len(payload)
+        self._own_size += size
+        if self._own_size >= TURN_LIMIT or size >= LARGE_MESSAGE:
+            self._turn.flush()
+        return BACKPRESSURE if self._hurdle else size
+
+    def _open_run(self, compress: bool) -> Run[Receiver]:
+        run = self._run = self._turn.topics.own(self, compress)
+        self._turn.schedule()
+        return run
+
+    def _refuses(self) -> bool:
+        if self._open and self._level is not Level.OVER:
+            return False
+        if self._open:
+            self.dropped()
+        return True
+
+    def _shut(self, last_frame: bytes) -> None:
+        """Nothing is accepted from now on; `last_frame` goes out behind all that was."""
+        self._open = False
+        self._hurdle = True
+        if last_frame:
+            run = self._open_run(False)
+            run.append(last_frame)
+            run.append(b"")
+        self._turn.topics.unsubscribe_all(self)
+
+    def _buffered(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._backlog_size + self._transport.get_write_buffer_size()
+
+    # What the flush tells: turn.Receiver
+
+    def deliver(self, data: bytes) -> None:
+        """Write, or keep a reference to what has to wait."""
+        if not self._behind:
+            self._transport.write(data)
+            if self._stuck:
+                self._measure()
+            return
+        if self._backlog is None:
+            self._backlog = deque()
+        self._backlog.append(data)
+        self._backlog_size += len(data)
+        self._measure()
+
+    def delivered_own(self) -> None:
+        self._run = None
+        self._own_size = 0
+
+    def dropped(self) -> None:
+        """It was over its limit, and missed something."""
+
+    def broken(self) -> None:
+        """The transport raised."""
+
+    # What the transport tells
+
+    def pause_writing(self) -> None:
+        """The transport has something left. Called within `write`."""
+        self._stuck = True
+
+    def resume_writing(self) -> None:
+        """Nothing is left: refill from the backlog, oldest first."""
+        self._stuck = False
+        backlog = self._backlog
+        while backlog and not self._stuck:
+            data = backlog.popleft()
+            self._backlog_size -= len(data)
+            self._transport.write(data)
+        if not backlog:
+            self._backlog = None
+        self._measure()
+        if not self._behind:
+            self._drained()
+
+    def _drained(self) -> None:
+        """The backlog is gone."""
+
+    def _measure(self) -> None:
+        """See how far behind the socket is now."""
+        if not (self._stuck or self._backlog):
+            level = Level.FLOWING
+        else:
+            # Like Bun's, the limit is soft: one turn's share or one message may reach past it.
+            limit = self._handler.backpressure_limit
+            level = Level.OVER if limit and self._buffered() > limit else Level.BEHIND
+        if level is not self._level:
+            self._level = level
+            self._behind = level is not Level.FLOWING
+            self._hurdle = not self._open or self._behind
+            self._turn.topics.set_level(self, level)

@@ -1,0 +1,583 @@
+"""
+Server: `serve()` and what it returns.
+
+Rule 1: `serve()` raises at once, or returns a server that listens.
+Rule 2: everything of one server happens in one thread, that of its event loop. `publish`, `stop`, `wait_closed` and the
+read-only properties may be used from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from yarl import URL
+
+from . import handshake, signals
+from .connection import Connection, Exchange
+from .engine import CLOSE_TIMEOUT, Engine
+from .exceptions import HandshakeError
+from .frames import CloseCode
+from .handler import Handler, check_unknown, flag, seconds, whole_number
+from .http.headers import HeadersInit
+from .http.request import Request
+from .http.response import Response
+from .listener import BACKLOG, TLS, listen, listen_unix, tls_context
+from .options import (
+    IDLE_TIMEOUT,
+    MAX_REQUEST_BODY_SIZE,
+    Fetch,
+    WebSocketTable,
+    check_origins,
+    check_port,
+    with_server,
+)
+from .thread import LoopThread
+from .timeouts import Patience, Sweeper, tick_for
+from .turn import Turn
+from .websocket import ServerWebSocket
+
+
+if TYPE_CHECKING:
+    import ssl
+
+
+__all__ = ["Server", "SocketAddress", "serve"]
+
+logger = logging.getLogger("bunws")
+
+# Seconds that `stop()` waits for answers and closing handshakes before it drops what is left.
+STOP_TIMEOUT: Final = 10.0
+
+
+class SocketAddress(NamedTuple):
+    """Where a request came from."""
+
+    address: str
+    family: str
+    port: int
+
+
+def serve(
+    *,
+    fetch: Fetch,
+    websocket: WebSocketTable[Any] | object | None = None,
+    port: int | None = None,
+    hostname: str | None = None,
+    unix: str | os.PathLike[str] | None = None,
+    tls: TLS | None = None,
+    reuse_port: bool = False,
+    error: Callable[[Exception], object] | None = None,
+    origins: Collection[str] | None = None,
+    idle_timeout: float = IDLE_TIMEOUT,
+    max_request_body_size: int = MAX_REQUEST_BODY_SIZE,
+    max_connections: int | None = None,
+    **unknown: Any,
+) -> Server:
+    """
+    Serve HTTP and WebSockets; returns at once with a server that listens.
+
+    Where an event loop runs, it is used: `async with bunws.serve(...)`, or `await server.wait_closed()`. Elsewhere the
+    server runs on uvloop in a thread of its own, which keeps the process alive; Ctrl-C and SIGTERM stop it gracefully,
+    and `with bunws.serve(...)` stops it at the end of the block.
+
+    fetch: `fetch(request, server)`, plain or async, returns a `Response`; None after `server.upgrade()`.
+    websocket: a mapping of handlers and options (see `WebSocketTable`), or an object with such attributes.
+    port: default the environment's PORT, else 3000; 0 picks a free one.
+    hostname: a name or an address; default all interfaces.
+    unix: a path, or an abstract name that begins with NUL, in place of hostname and port.
+    tls: an `ssl.SSLContext`, `(cert_path, key_path)`, or `{"cert": path, "key": path}`.
+    reuse_port: let several processes listen on one port (SO_REUSEPORT).
+    error: `error(exc)` answers for a `fetch` that raised.
+    origins: the origins whose pages may open WebSockets, such as "https://example.com"; others are answered with 403.
+        Without it any page may, in the name of any visitor: set it where cookies tell who somebody is.
+    idle_timeout: seconds that an HTTP connection may idle, or take for a head; 0 for ever.
+    max_request_body_size: bytes; more is answered with 413.
+    max_connections: of all kinds together; more are answered with 503. Default no limit.
+
+    Raises TypeError or ValueError that names the option, OSError for a port or path that cannot be had.
+    """
+    check_unknown("serve()", unknown, _OPTIONS)
+    if not callable(fetch):
+        raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
+    if error is not None and not callable(error):
+        raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
+    if unix is not None and (port is not None or hostname is not None):
+        raise TypeError("unix takes the place of hostname and port: give one or the other")
+    handler = Handler(websocket) if websocket is not None else None
+    context = tls_context(tls) if tls is not None else None
+    server = Server(
+        fetch=with_server(fetch),
+        handler=handler,
+        error=error,
+        origins=check_origins(origins),
+        idle_timeout=seconds("idle_timeout", idle_timeout),
+        max_request_body_size=whole_number("max_request_body_size", max_request_body_size),
+        max_connections=None if max_connections is None else whole_number("max_connections", max_connections),
+        tls=context is not None,
+    )
+    if unix is not None:
+        server._listen_unix(os.fspath(unix))
+    else:
+        server._listen(hostname, check_port(port), flag("reuse_port", reuse_port))
+    server._start(context)
+    return server
+
+
+_OPTIONS: Final = tuple(name for name in inspect.signature(serve).parameters if name != "unknown")
+
+
+class Server:
+    """A server that listens. See `serve`."""
+
+    def __init__(
+        self,
+        *,
+        fetch: Fetch,
+        handler: Handler | None,
+        error: Callable[[Exception], object] | None,
+        origins: frozenset[str] | None,
+        idle_timeout: float,
+        max_request_body_size: int,
+        max_connections: int | None,
+        tls: bool,
+    ) -> None:
+        self._fetch = fetch
+        self._handler = handler
+        self._error = error
+        self._origins = origins
+        self._idle_timeout = idle_timeout
+        self._max_connections = max_connections
+        self._listening: list[socket.socket] = []
+        self._unix: str | None = None
+        self._servers: list[asyncio.AbstractServer] = []
+        self._thread: LoopThread | None = None
+        self._lock = threading.RLock()  # guards `_closed` against calls from other threads, and from signal handlers
+        self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._waiters = 0  # who await `wait_closed()`
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper = Sweeper()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._connections: set[Connection] = set()
+        self._engines: set[Engine] = set()
+        self._open_websockets = 0
+        self._date = (0, b"")
+
+        # connection.Site and engine.Host
+        self.scheme = "https" if tls else "http"
+        self.host = "localhost"
+        self.max_request_body_size = max_request_body_size
+        self.stopping = False
+        self.loop: asyncio.AbstractEventLoop
+        self.patience: Patience
+        self.http_ticks: int
+        self.close_ticks: int
+
+    # Facts
+
+    @property
+    def port(self) -> int | None:
+        """The port that was bound; None on a Unix socket."""
+        return self._port
+
+    @property
+    def hostname(self) -> str | None:
+        """As given, "localhost" where the server listens on all interfaces; None on a Unix socket."""
+        return self._hostname
+
+    @property
+    def url(self) -> URL:
+        """Where to reach the server: `http://localhost:3000/`, or `unix:///path`."""
+        if self._unix is not None:
+            return URL(f"unix://{self._unix}") if not self._unix.startswith("\0") else URL(f"unix:{self._unix[1:]}")
+        assert self._hostname is not None
+        return URL.build(scheme=self.scheme, host=self._hostname, port=self._port, path="/")
+
+    @property
+    def pending_requests(self) -> int:
+        """HTTP requests that are being answered."""
+        return sum(connection.current is not None for connection in tuple(self._connections))
+
+    @property
+    def pending_websockets(self) -> int:
+        """WebSockets whose `close` handler was not called yet."""
+        return sum(engine.ws.ready_state == 1 for engine in tuple(self._engines))
+
+    def subscriber_count(self, topic: str) -> int:
+        """How many sockets hear `topic`."""
+        return self._turn.topics.count(topic)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed.done() else "stopping" if self.stopping else "listening"
+        return f"<Server {self.url} {state} websockets={len(self._engines)}>"
+
+    # What a fetch handler asks
+
+    def upgrade(self, request: Request, *, headers: HeadersInit | None = None, data: object = None) -> bool:
+        """
+        Make the connection of `request` a WebSocket: sends 101, and runs `open`, before it returns True.
+
+        Returns False when the request does not ask for a WebSocket, was answered or upgraded already, or its client has
+        gone. One that asks in a way that RFC 6455 forbids (or from an origin that is not in `origins`) is False as
+        well, and is answered with the right status whatever the handler returns.
+
+        headers: for the 101, such as several Set-Cookie; Sec-WebSocket-Protocol chooses a subprotocol of the offer.
+        data: what the handlers find as `ws.data`.
+
+        Raises TypeError without `websocket=`, ValueError for headers that may not be sent.
+        """
+        if self._handler is None:
+            raise TypeError("server.upgrade() needs handlers: set websocket={...} in bunws.serve()")
+        exchange = request._context
+        if not isinstance(exchange, Exchange) or not exchange.pending or exchange.connection._site is not self:
+            return False
+        if self.stopping or exchange.connection.transport is None or not handshake.is_websocket(request):
+            return False
+        try:
+            handshake.check(request, origins=self._origins)
+            accept, protocol = handshake.accept(request, headers)
+        except HandshakeError as refusal:
+            exchange.refusal = refusal
+            return False
+        transport, tail = exchange.connection.detach()
+        transport.write(accept)
+        engine = Engine(self, transport, self._handler)
+        engine.ws = ServerWebSocket(
+            self._turn,
+            transport,
+            self._handler,
+            engine,
+            self.spawn,
+            data=data,
+            protocol=protocol,
+            remote_address=_address(transport),
+        )
+        self._engines.add(engine)
+        self._sweeper.add(engine)
+        engine.start(tail)
+        engine.ws._opened()
+        return True
+
+    def request_ip(self, request: Request) -> SocketAddress | None:
+        """Where `request` came from; None on a Unix socket, in process, or when the client has gone."""
+        exchange = request._context
+        if not isinstance(exchange, Exchange) or exchange.connection.transport is None:
+            return None
+        peer = exchange.connection.transport.get_extra_info("peername")
+        if not isinstance(peer, tuple):
+            return None
+        address = _plain_address(peer[0])
+        return SocketAddress(address, "IPv6" if ":" in address else "IPv4", peer[1])
+
+    def timeout(self, request: Request, timeout: float) -> None:
+        """Let the connection of `request` idle for so many seconds; 0 for ever."""
+        exchange = request._context
+        if isinstance(exchange, Exchange):
+            exchange.connection.allowed_ticks = math.ceil(seconds("timeout", timeout) / self._tick)
+
+    async def fetch(self, request: Request | str | URL) -> Response:
+        """
+        Ask the `fetch` handler in process, as a client would; for tests. A path is taken relative to `url`.
+
+        Raises what the handler raises, when there is no `error` handler.
+        """
+        if not isinstance(request, Request):
+            request = Request(self.url.join(URL(request)))
+        try:
+            response = self._fetch(request, self)
+            if inspect.isawaitable(response):
+                response = await response
+        except Exception as exc:
+            if self._error is None:
+                raise
+            response = self._error(exc)
+            if inspect.isawaitable(response):
+                response = await response
+        if not isinstance(response, Response):
+            raise TypeError(f"fetch must return a bunws.Response, got {response!r}")
+        return response
+
+    # Topics
+
+    def publish(self, topic: str, message: str | bytes, compress: bool = True) -> int:
+        """
+        Send a message to all who hear `topic`. May be called from any thread.
+
+        Returns the worst that happens to a receiver: 0 when somebody misses it or nobody listens, -1 when somebody is
+        behind, else the bytes of the payload.
+        """
+        if self._in_loop():
+            return self._turn.publish(None, topic, message, compress)
+        result: concurrent.futures.Future[int] = concurrent.futures.Future()
+
+        def publish() -> None:
+            try:
+                result.set_result(self._turn.publish(None, topic, message, compress))
+            except BaseException as exc:
+                result.set_exception(exc)
+
+        with self._lock:
+            if self._closed.done():
+                return 0
+            self.loop.call_soon_threadsafe(publish)
+        return result.result()
+
+    # Life
+
+    def reload(
+        self,
+        *,
+        fetch: Fetch | None = None,
+        websocket: WebSocketTable[Any] | object | None = None,
+        error: Callable[[Exception], object] | None = None,
+    ) -> Self:
+        """
+        Take other handlers, at once and for the sockets that are open too; what is not given stays.
+
+        `websocket` is a whole table: what it does not say is back at its default. Raises like `serve`.
+        """
+        if websocket is not None:
+            if self._handler is None:
+                raise TypeError("reload(websocket=) needs a server that was started with websocket=")
+            table = Handler(websocket)
+            self._handler.update(table)
+            self._take_timeouts()
+            for engine in self._engines:
+                engine.renew()
+        if fetch is not None:
+            if not callable(fetch):
+                raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
+            self._fetch = with_server(fetch)
+        if error is not None:
+            if not callable(error):
+                raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
+            self._error = error
+        return self
+
+    def stop(self, close_active_connections: bool = False, *, timeout: float = STOP_TIMEOUT) -> Awaitable[None]:
+        """
+        Stop listening and tell every WebSocket 1001; may be called from any thread, and more than once.
+
+        Requests that are being answered are finished, and peers have `timeout` seconds to say goodbye; then, or at once
+        with `close_active_connections`, what is left is dropped. Returns what `wait_closed()` returns; awaiting it is
+        a choice.
+        """
+        seconds("timeout", timeout)
+        deadline = 0.0 if close_active_connections else timeout
+        with self._lock:
+            if not self._closed.done():
+                self.loop.call_soon_threadsafe(self._stop, deadline)
+        return self.wait_closed()
+
+    def wait_closed(self) -> Awaitable[None]:
+        """Await it, on any event loop, to wait until the server has stopped."""
+        return _Closed(self)
+
+    def __enter__(self) -> Self:
+        if self._thread is None:
+            raise RuntimeError("use `async with` where an event loop runs")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        assert self._thread is not None
+        self._thread.join()
+        signals.uninstall(self)  # once more, for here it may be the main thread
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # Starting
+
+    def _listen(self, hostname: str | None, port: int, reuse_port: bool) -> None:
+        self._listening = listen(hostname, port, reuse_port)
+        self._port: int | None = self._listening[0].getsockname()[1]
+        self._hostname: str | None = hostname or "localhost"
+        self.host = f"{self._hostname}:{self._port}"
+
+    def _listen_unix(self, path: str) -> None:
+        self._listening = [listen_unix(path)]
+        self._unix = path
+        self._port = self._hostname = None
+
+    def _start(self, context: ssl.SSLContext | None) -> None:
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._thread = LoopThread(self._closed)
+            self.loop = self._thread.loop
+        self._turn = Turn(self.loop.call_soon)
+        self._take_timeouts()
+        if self._thread is None:
+            self.spawn(self._open(context))
+        else:
+            self._thread.start(self._open(context))
+        signals.install(self)
+
+    async def _open(self, context: ssl.SSLContext | None) -> None:
+        create = self.loop.create_unix_server if self._unix is not None else self.loop.create_server
+        for sock in self._listening:
+            options: dict[str, Any] = {"sock": sock, "backlog": BACKLOG, "ssl": context}
+            if context is not None:
+                options["ssl_handshake_timeout"] = self._idle_timeout or None
+            self._servers.append(await create(lambda: Connection(self), **options))
+        self._sweep_timer = self.loop.call_later(self._tick, self._sweep)
+        if self.stopping:
+            self._close_listeners()
+
+    def _take_timeouts(self) -> None:
+        handler = self._handler
+        websocket_timeout = handler.idle_timeout if handler is not None else 0.0
+        self._tick = tick_for(websocket_timeout, self._idle_timeout)
+        self.http_ticks = math.ceil(self._idle_timeout / self._tick)
+        self.close_ticks = math.ceil(CLOSE_TIMEOUT / self._tick)
+        self.patience = Patience.of(websocket_timeout, handler is not None and handler.send_pings, self._tick)
+
+    def _sweep(self) -> None:
+        self._sweep_timer = self.loop.call_later(self._tick, self._sweep)
+        self._sweeper.sweep()
+
+    def _in_loop(self) -> bool:
+        if self._thread is not None:
+            return self._thread.is_current()
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    # Stopping
+
+    def stop_on_signal(self, signum: int, at_once: bool) -> bool:
+        """signals.Stoppable"""
+        if self._thread is None:
+            self.loop.call_soon_threadsafe(self._interrupt_when_closed, signum)
+        self.stop(at_once)
+        return self._thread is None
+
+    def _interrupt_when_closed(self, signum: int) -> None:
+        if not self._waiters:
+            self._closed.add_done_callback(lambda _: self.loop.call_soon(signals.interrupt, signum))
+
+    def _stop(self, deadline: float) -> None:
+        if not self.stopping:
+            self.stopping = True
+            self._close_listeners()
+            for engine in tuple(self._engines):
+                engine.ws.close(CloseCode.GOING_AWAY, "Server closed")
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(deadline, self._drop_all)
+        for connection in tuple(self._connections):
+            connection.stop(abrupt=False)
+        self._finish_if_idle()
+
+    def _close_listeners(self) -> None:
+        for server in self._servers:
+            server.close()
+        if self._servers and self._unix is not None and not self._unix.startswith("\0"):
+            try:
+                os.unlink(self._unix)
+            except FileNotFoundError:
+                logger.warning("bunws: the socket file %s was gone already", self._unix)
+        self._servers.clear()
+
+    def _drop_all(self) -> None:
+        for connection in tuple(self._connections):
+            connection.stop(abrupt=True)
+        for engine in tuple(self._engines):
+            engine.drop()
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def _finish_if_idle(self) -> None:
+        if self.stopping and not (self._connections or self._engines or self._tasks) and not self._closed.done():
+            for timer in (self._sweep_timer, self._deadline):
+                if timer is not None:
+                    timer.cancel()
+            signals.uninstall(self)
+            with self._lock:
+                self._closed.set_result(None)
+
+    # connection.Site
+
+    def connection_made(self, connection: Connection) -> bool:
+        too_many = (
+            self._max_connections is not None and len(self._connections) + len(self._engines) >= self._max_connections
+        )
+        self._connections.add(connection)
+        self._sweeper.add(connection)
+        return not too_many
+
+    def connection_gone(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._sweeper.discard(connection)
+        self._finish_if_idle()
+
+    def answer(self, request: Request) -> object:
+        return self._fetch(request, self)
+
+    def answer_error(self, exc: Exception) -> object | None:
+        return self._error(exc) if self._error is not None else None
+
+    def spawn(self, coroutine: Coroutine[object, object, None]) -> object:
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            logger.error("bunws: a task of the server failed", exc_info=exc)
+        self._finish_if_idle()
+
+    def date(self) -> bytes:
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = (now, formatdate(now, usegmt=True).encode())
+        return self._date[1]
+
+    # engine.Host
+
+    def engine_gone(self, engine: Engine) -> None:
+        self._engines.discard(engine)
+        self._sweeper.discard(engine)
+        self.loop.call_soon(self._finish_if_idle)
+
+
+class _Closed:
+    """What `wait_closed()` and `stop()` return: to be awaited, or not."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._server._waiters += 1
+        try:
+            yield from asyncio.shield(asyncio.wrap_future(self._server._closed)).__await__()
+        finally:
+            self._server._waiters -= 1
+
+
+def _address(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    return _plain_address(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def _plain_address(address: str) -> str:
+    """An IPv4 client of a socket for both families looks like ::ffff:192.0.2.1."""
+    return address.removeprefix("::ffff:") if "." in address else address

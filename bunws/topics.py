@@ -1,0 +1,326 @@
+"""
+Topics: who hears what, and what the turn owes to whom.
+
+Rule 1: this room knows nothing of sockets, frames or compression. A subscriber is any hashable object, a message is
+whatever its publisher appends to a run.
+Rule 2: `publish` touches no subscriber. It appends to a *run*: messages of one sender to one topic with nothing else
+in between. Runs are numbered in the order of the calls, and that order is what every subscriber gets.
+Rule 3: what a subscriber is owed is decided by its memberships at the time of the call. So before anything about one
+subscriber changes (it joins, leaves, is sent something of its own), it is *settled*: the runs that it is owed so far
+move to its own list. All who were not settled share what their topics collected.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from collections.abc import Collection, Hashable, Iterable
+from operator import attrgetter
+from typing import Final, Generic, TypeVar
+
+
+__all__ = ["BACKPRESSURE", "DROPPED", "Group", "Level", "Run", "Topic", "Topics"]
+
+S = TypeVar("S", bound=Hashable)
+
+
+class Level(enum.IntEnum):
+    """How far behind a subscriber is."""
+
+    FLOWING = 0  # takes everything at once
+    BEHIND = 1  # what it is sent waits in its backlog
+    OVER = 2  # its backlog is over the limit: what is published now is dropped for it
+
+
+# What `publish` answers for a run, in Bun's numbers; None stands for "the bytes of the message".
+BACKPRESSURE: Final = -1
+DROPPED: Final = 0
+
+_position = attrgetter("position")
+
+
+class Run(list[bytes], Generic[S]):
+    """Messages of one sender to one topic (or of the server to one subscriber) that follow each other directly."""
+
+    # Made once per message in the worst case, and filled in by `Topics`: an `__init__` would cost half as much again.
+    __slots__ = ("code", "compress", "position", "sender", "topic")
+
+    topic: Topic[S]
+    sender: S | None
+    compress: bool
+    position: int  # among all runs of the turn
+    code: int | None  # what `publish` answers in place of the bytes
+
+
+class Topic(Generic[S]):
+    """One topic: its subscribers, and what was published to it in this turn."""
+
+    __slots__ = ("behind", "name", "over", "runs", "size", "subscribers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.subscribers: set[S] = set()
+        self.behind = 0  # of the subscribers, those at BEHIND or OVER
+        self.over = 0  # of the subscribers, those at OVER
+        self.runs: list[Run[S]] = []
+        self.size = 0  # bytes in the runs, counted by the publisher
+
+
+class Group(Generic[S]):
+    """Subscribers that hear the same topics of this turn, by what they get of the runs."""
+
+    __slots__ = ("dropped", "partial", "receivers", "runs")
+
+    def __init__(self, runs: list[Run[S]], receivers: set[S], partial: dict[S, int], dropped: set[S]) -> None:
+        self.runs = runs
+        self.receivers = receivers  # all of them
+        self.partial = partial  # all but their own, from the position on that stands here
+        self.dropped = dropped  # none, since they are over their limit
+
+
+class Topics(Generic[S]):
+    """The memberships of one server, and the runs of its current turn."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, Topic[S]] = {}
+        self._memberships: dict[S, set[Topic[S]]] = {}
+        self._levels: dict[S, Level] = {}  # of those that are not FLOWING
+        # The turn.
+        self._apart = Topic[S]("")  # the topic of runs that only one subscriber is owed
+        self.open: Run[S] | None = None  # the run that a publisher may append to
+        self.dirty: set[Topic[S]] = set()  # topics with runs
+        self._next_position = 0
+        self._owed: dict[S, list[Run[S]]] = {}  # the own lists of those that were settled
+        self._since: dict[S, int] = {}  # … and the position from which on they share again
+
+    # Membership
+
+    def subscribe(self, subscriber: S, name: str) -> None:
+        """From now on `subscriber` hears `name`; nothing happens when it does already."""
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = Topic(name)
+        elif subscriber in topic.subscribers:
+            return
+        elif topic.runs:
+            self.settle(subscriber)
+        self.open = None
+        topic.subscribers.add(subscriber)
+        self._memberships.setdefault(subscriber, set()).add(topic)
+        self._count(topic, self._levels.get(subscriber, Level.FLOWING), +1)
+
+    def unsubscribe(self, subscriber: S, name: str) -> bool:
+        """It still gets what was published before. Returns whether it was subscribed."""
+        topic = self._topics.get(name)
+        if topic is None or subscriber not in topic.subscribers:
+            return False
+        if topic.runs:
+            self.settle(subscriber)
+        topics = self._memberships[subscriber]
+        topics.remove(topic)
+        if not topics:
+            del self._memberships[subscriber]
+        self._leave(subscriber, topic)
+        return True
+
+    def unsubscribe_all(self, subscriber: S) -> None:
+        """Leave every topic; what was published before is still owed."""
+        if self.dirty:
+            self.settle(subscriber)
+        for topic in self._memberships.pop(subscriber, ()):
+            self._leave(subscriber, topic)
+
+    def forget(self, subscriber: S) -> None:
+        """The subscriber is gone: it leaves every topic and is owed nothing."""
+        for topic in self._memberships.pop(subscriber, ()):
+            self._leave(subscriber, topic)
+        self._levels.pop(subscriber, None)
+        self._owed.pop(subscriber, None)
+        self._since.pop(subscriber, None)
+
+    def is_subscribed(self, subscriber: S, name: str) -> bool:
+        topic = self._topics.get(name)
+        return topic is not None and subscriber in topic.subscribers
+
+    def topics_of(self, subscriber: S) -> list[str]:
+        """The names of its topics, sorted."""
+        return sorted(topic.name for topic in self._memberships.get(subscriber, ()))
+
+    def count(self, name: str) -> int:
+        """How many subscribers hear `name`."""
+        topic = self._topics.get(name)
+        return len(topic.subscribers) if topic is not None else 0
+
+    def __len__(self) -> int:
+        """How many topics have a subscriber (or, within a turn, had one)."""
+        return len(self._topics)
+
+    def set_level(self, subscriber: S, level: Level) -> None:
+        """How far behind `subscriber` is from now on; this is what the answers of `publish` are made of."""
+        old = self._levels.get(subscriber, Level.FLOWING)
+        if level is old:
+            return
+        if old is Level.OVER and self.dirty:
+            self.settle(subscriber)  # what was dropped for it stays dropped
+        self.open = None
+        for topic in self._memberships.get(subscriber, ()):
+            self._count(topic, old, -1)
+            self._count(topic, level, +1)
+        if level is Level.FLOWING:
+            del self._levels[subscriber]
+        else:
+            self._levels[subscriber] = level
+
+    # The turn
+
+    def publish(self, sender: S | None, name: str, compress: bool) -> Run[S] | None:
+        """
+        The run to append a message to: everybody who hears `name` now, but for `sender`, is owed it.
+
+        None means that nobody listens. The run's `code` is what `publish` answers in place of the bytes. A caller
+        may append to `open` without asking again while it stays the same run.
+        """
+        topic = self._topics.get(name)
+        if topic is None:
+            return None
+        subscribers = topic.subscribers
+        if len(subscribers) == 1 and sender in subscribers:
+            return None
+        run = self._run(topic, sender, compress)
+        if topic.behind:
+            run.code = self.code(sender, topic)
+        self._next_position += 1
+        topic.runs.append(run)
+        self.dirty.add(topic)
+        self.open = run
+        return run
+
+    def code(self, sender: S | None, topic: Topic[S]) -> int | None:
+        """What `publish` answers now: the worst that happens to anybody; None when all take it at once."""
+        behind, over = topic.behind, topic.over
+        if behind and sender is not None and sender in self._levels and sender in topic.subscribers:
+            behind -= 1
+            over -= self._levels[sender] is Level.OVER
+        return DROPPED if over else BACKPRESSURE if behind else None
+
+    def own(self, subscriber: S, compress: bool) -> Run[S]:
+        """The run for what only `subscriber` is sent: it comes behind all that it is owed so far."""
+        if self.dirty:
+            self.settle(subscriber)
+        owed = self._owed.setdefault(subscriber, [])
+        self._since.setdefault(subscriber, 0)
+        last = owed[-1] if owed else None
+        if last is not None and last.topic is self._apart and last.compress is compress:
+            return last
+        run = self._run(self._apart, None, compress)
+        owed.append(run)
+        return run
+
+    def settle(self, subscriber: S) -> None:
+        """Move the runs that `subscriber` is owed so far to its own list."""
+        owed = self._owed.setdefault(subscriber, [])
+        since = self._since.get(subscriber, 0)
+        self._since[subscriber] = self._next_position
+        self.open = None
+        if self._levels.get(subscriber) is Level.OVER:
+            return
+        topics = self._memberships.get(subscriber)
+        if not topics or since == self._next_position:
+            return
+        heard = topics & self.dirty
+        for run in _merge(heard, since):
+            if run.sender is not subscriber:
+                owed.append(run)
+
+    def collect(self) -> tuple[list[Group[S]], dict[S, list[Run[S]]]]:
+        """
+        End the turn: the groups that share, and the own lists, which come first for those that have both.
+
+        Nothing may subscribe, unsubscribe or publish until the groups were walked: they hold the live sets.
+        """
+        dirty, since, owed = self.dirty, self._since, self._owed
+        self.open = None
+        self._next_position = 0
+        if owed:
+            self._owed, self._since = {}, {}
+        if not dirty:
+            return [], owed
+        groups = list(self._groups(dirty, since))
+        for topic in dirty:
+            topic.runs = []
+            topic.size = 0
+        self.dirty = set()
+        return groups, owed
+
+    # Private
+
+    def _run(self, topic: Topic[S], sender: S | None, compress: bool) -> Run[S]:
+        run: Run[S] = Run()
+        run.topic = topic
+        run.sender = sender
+        run.compress = compress
+        run.position = self._next_position
+        run.code = None
+        return run
+
+    def _groups(self, dirty: set[Topic[S]], since: dict[S, int]) -> Iterable[Group[S]]:
+        if len(dirty) == 1:
+            (topic,) = dirty
+            yield self._group(topic.runs, topic.subscribers, since)
+            return
+        everybody = set[S]().union(*[topic.subscribers for topic in dirty])
+        if len(everybody) == sum([len(topic.subscribers) for topic in dirty]):
+            for topic in dirty:  # nobody hears two of them
+                yield self._group(topic.runs, topic.subscribers, since)
+            return
+        heard: dict[S, tuple[Topic[S], ...]] = {}
+        for topic in dirty:
+            for subscriber in topic.subscribers:
+                heard[subscriber] = (*heard.get(subscriber, ()), topic)
+        sharing: dict[tuple[Topic[S], ...], set[S]] = {}
+        for subscriber, topics in heard.items():
+            sharing.setdefault(topics, set()).add(subscriber)
+        for topics, subscribers in sharing.items():
+            yield self._group(_merge(topics, 0), subscribers, since)
+
+    def _group(self, runs: list[Run[S]], subscribers: set[S], since: dict[S, int]) -> Group[S]:
+        apart = {run.sender for run in runs if run.sender is not None}
+        if since:
+            apart.update(since)
+        apart &= subscribers
+        dropped = set[S]()
+        if self._levels:
+            dropped = {one for one, level in self._levels.items() if level is Level.OVER}
+            dropped &= subscribers
+            apart -= dropped
+        if not apart and not dropped:
+            return Group(runs, subscribers, {}, dropped)
+        everybody_apart = len(apart) == len(subscribers)
+        receivers = set[S]() if everybody_apart else subscribers - apart - dropped
+        partial = {one: since.get(one, 0) for one in apart} if since else dict.fromkeys(apart, 0)
+        return Group(runs, receivers, partial, dropped)
+
+    def _leave(self, subscriber: S, topic: Topic[S]) -> None:
+        self.open = None
+        topic.subscribers.remove(subscriber)
+        self._count(topic, self._levels.get(subscriber, Level.FLOWING), -1)
+        if not topic.subscribers:
+            # An empty topic goes at once, so that nobody can fill the memory with names.
+            del self._topics[topic.name]
+
+    @staticmethod
+    def _count(topic: Topic[S], level: Level, change: int) -> None:
+        if level >= Level.BEHIND:
+            topic.behind += change
+            if level is Level.OVER:
+                topic.over += change
+
+
+def _merge(topics: Collection[Topic[S]], since: int) -> list[Run[S]]:
+    """The runs of these topics from a position on, in the order of the calls."""
+    runs: list[Run[S]] = []
+    for topic in topics:
+        runs += topic.runs[bisect_left(topic.runs, since, key=_position) :] if since else topic.runs
+    if len(topics) > 1:
+        runs.sort(key=_position)
+    return runs

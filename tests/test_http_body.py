@@ -1,0 +1,116 @@
+"""Body: what the connection feeds is what one reader reads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, strategies as st
+
+from bunws.http.body import EMPTY, Body, ClientDisconnected, decode_json, decode_text
+
+
+async def waiting(body: Body) -> asyncio.Task[bytes]:
+    """A task that has begun to read and found nothing."""
+    begun = asyncio.Event()
+
+    async def read() -> bytes:
+        begun.set()
+        return await body.read()
+
+    task = asyncio.create_task(read())
+    await begun.wait()
+    assert not task.done()
+    return task
+
+
+async def test_body_that_arrived_before_is_read_at_once() -> None:
+    body = Body()
+    body.feed(b"ab")
+    body.feed(b"c")
+    body.end()
+    assert await body.read() == b"abc"
+
+
+async def test_reader_waits_until_the_body_is_complete() -> None:
+    body = Body()
+    task = await waiting(body)
+    body.feed(b"a")
+    body.feed(b"b")
+    assert not task.done()
+    body.end()
+    assert await task == b"ab"
+
+
+async def test_reader_hears_that_the_client_left() -> None:
+    body = Body()
+    task = await waiting(body)
+    body.feed(b"a")
+    body.fail(ClientDisconnected("the client left"))
+    with pytest.raises(ClientDisconnected, match="the client left"):
+        await task
+    assert issubclass(ClientDisconnected, ConnectionError)
+
+
+async def test_reader_that_comes_late_hears_that_the_client_left() -> None:
+    body = Body()
+    body.feed(b"a")
+    body.fail(ClientDisconnected("the client left"))
+    assert body.size == 0
+    with pytest.raises(ClientDisconnected):
+        await body.read()
+
+
+async def test_complete_body_outlives_its_client() -> None:
+    body = Body()
+    body.feed(b"a")
+    body.end()
+    body.fail(ClientDisconnected("the client left"))
+    assert await body.read() == b"a"
+
+
+async def test_cancelled_reader_does_not_disturb_the_connection() -> None:
+    body = Body()
+    task = await waiting(body)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    body.feed(b"a")
+    body.end()
+    assert await body.read() == b"a"
+
+
+async def test_body_of_a_request_without_one_is_complete_and_stays_so() -> None:
+    EMPTY.fail(ClientDisconnected("the client left"))
+    assert await EMPTY.read() == b""
+
+
+def test_body_says_how_it_is() -> None:
+    body = Body()
+    body.feed(b"abc")
+    assert repr(body) == "<Body arriving size=3>"
+    body.end()
+    assert repr(body) == "<Body complete size=3>"
+    failed = Body()
+    failed.fail(ClientDisconnected())
+    assert repr(failed) == "<Body failed size=0>"
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_pieces_are_read_as_one(pieces: list[bytes]) -> None:
+    body = Body()
+    for piece in pieces:
+        body.feed(piece)
+    body.end()
+    assert asyncio.run(body.read()) == b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b"caf\xc3\xa9", "café"), (b"\xef\xbb\xbfa", "a"), (b"a\xff", "a\ufffd"), (b"", "")]
+)
+def test_text_is_utf_8_as_fetch_decodes_it(content: bytes, text: str) -> None:
+    assert decode_text(content) == text
+
+
+def test_json_may_begin_with_a_byte_order_mark() -> None:
+    assert decode_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}

@@ -1,0 +1,246 @@
+"""Response: what the server answers, with the Fetch standard's meaning."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+from multidict import CIMultiDict
+
+from bunws.exceptions import HTTPError
+from bunws.http.response import Response
+from bunws.http.wire import encode_response, error_response
+
+
+DATE = b"Fri, 20 Nov 2026 19:18:46 GMT"
+
+
+def test_response_has_the_defaults_of_fetch() -> None:
+    response = Response()
+    assert (response.status, response.status_text, response.ok, response.body) == (200, "", True, None)
+    assert dict(response.headers) == {}
+    assert repr(response) == "<Response 200 no body>"
+
+
+@pytest.mark.parametrize(
+    ("body", "content", "content_type"),
+    [
+        ("é", b"\xc3\xa9", "text/plain;charset=UTF-8"),
+        ("", b"", "text/plain;charset=UTF-8"),
+        (b"a", b"a", None),
+        (bytearray(b"a"), b"a", None),
+        (memoryview(b"abcd")[1:3], b"bc", None),
+        (None, None, None),
+    ],
+)
+def test_body_and_default_content_type_are_those_of_fetch(
+    body: str | bytes | bytearray | memoryview | None, content: bytes | None, content_type: str | None
+) -> None:
+    response = Response(body)
+    assert response.body == content
+    assert response.headers.get("Content-Type") == content_type
+
+
+def test_content_type_of_the_caller_wins() -> None:
+    assert Response("<p>", headers={"content-type": "text/html"}).headers.getall("Content-Type") == ["text/html"]
+
+
+def test_response_keeps_a_copy_of_what_it_was_given() -> None:
+    body, headers = bytearray(b"a"), CIMultiDict({"A": "1"})
+    response = Response(body, headers=headers)
+    body[:] = b"b"
+    headers["A"] = "2"
+    assert (response.body, response.headers["A"]) == (b"a", "1")
+
+
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (299, True), (300, False), (599, False)])
+def test_ok_means_200_to_299(status: int, ok: bool) -> None:
+    assert Response(status=status).ok is ok
+
+
+@pytest.mark.parametrize("status", [101, 100, 199, 600, 0, -1])
+def test_status_outside_200_to_599_is_refused(status: int) -> None:
+    with pytest.raises(ValueError, match="range 200 to 599"):
+        Response(status=status)
+
+
+def test_status_is_an_int() -> None:
+    with pytest.raises(TypeError, match="str"):
+        Response(status="200")  # type: ignore[arg-type]  # the mistake is what is tested
+
+
+@pytest.mark.parametrize("bad", ["\r", "\n", "\0", "\x01", "\x1f", "\x7f", "\u20ac"])
+def test_text_that_may_not_be_on_the_wire_is_refused_and_named(bad: str) -> None:
+    with pytest.raises(ValueError, match="X-A"):
+        Response(headers={"X-A": f"a{bad}b"})
+    with pytest.raises(ValueError, match="X-A"):
+        Response(headers=[(f"X-A{bad}", "a")])
+    with pytest.raises(ValueError, match="status_text"):
+        Response(status_text=f"a{bad}b")
+
+
+def test_value_may_hold_tabs_and_latin_1() -> None:
+    assert Response(headers={"X": "a\tcaf\xe9"}).headers["X"] == "a\tcaf\xe9"
+
+
+async def _coroutine() -> str:
+    return ""
+
+
+@pytest.mark.parametrize(("body", "fix"), [({}, "Response.json"), ([1], "Response.json"), (5, "str"), (object(), "")])
+def test_body_of_another_type_is_refused_with_the_fix(body: object, fix: str) -> None:
+    with pytest.raises(TypeError, match=f"str, bytes, bytearray, memoryview or None.*{fix}"):
+        Response(body)  # type: ignore[arg-type]  # the mistake is what is tested
+
+
+def test_body_that_was_not_awaited_is_refused_with_the_fix() -> None:
+    body = _coroutine()
+    with pytest.raises(TypeError, match="await it"):
+        Response(body)  # type: ignore[arg-type]  # the mistake is what is tested
+    body.close()
+
+
+def test_json_is_made_with_its_content_type() -> None:
+    response = Response.json({"a": [1, "é"]}, 201, {"X": "y"})
+    assert (response.status, response.body) == (201, '{"a":[1,"é"]}'.encode())
+    assert dict(response.headers) == {"X": "y", "Content-Type": "application/json"}
+    assert Response.json(None, headers={"content-type": "a/b"}).headers.getall("Content-Type") == ["a/b"]
+
+
+def test_json_of_a_subclass_is_of_the_subclass() -> None:
+    class Mine(Response):
+        pass
+
+    assert type(Mine.json([])) is Mine
+
+
+@pytest.mark.parametrize("data", [float("nan"), {1, 2}])
+def test_what_json_cannot_say_is_refused(data: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Response.json(data)
+
+
+async def test_body_can_be_read_as_often_as_one_likes() -> None:
+    response = Response.json([1])
+    for _ in range(2):
+        assert (await response.bytes(), await response.text(), await response.json()) == (b"[1]", "[1]", [1])
+    assert await Response().bytes() == b""
+    with pytest.raises(json.JSONDecodeError):
+        await Response("{").json()
+
+
+@given(st.text(max_size=6))
+def test_header_value_is_either_sent_as_it_is_or_refused(value: str) -> None:
+    fine = all(char == "\t" or (0x20 <= ord(char) <= 0xFF and ord(char) != 0x7F) for char in value)
+    if fine:
+        assert Response(headers={"X": value}).headers["X"] == value
+    else:
+        with pytest.raises(ValueError, match="'X'"):
+            Response(headers={"X": value})
+
+
+# To the wire
+
+
+def encode(
+    response: Response, *, method: str = "GET", http_version: str = "1.1", keep_alive: bool = True
+) -> tuple[str, list[str], bytes]:
+    """Status line, fields and body of what would be sent."""
+    data = encode_response(response, method=method, http_version=http_version, keep_alive=keep_alive, date=DATE)
+    head, _, body = data.partition(b"\r\n\r\n")
+    status_line, *fields = head.decode("latin-1").split("\r\n")
+    return status_line, fields, body
+
+
+def test_response_is_one_head_and_its_body() -> None:
+    data = encode_response(Response("Hello"), method="GET", http_version="1.1", keep_alive=True, date=DATE)
+    assert data == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain;charset=UTF-8\r\n"
+        b"Date: Fri, 20 Nov 2026 19:18:46 GMT\r\nContent-Length: 5\r\n\r\nHello"
+    )
+
+
+def test_encoding_does_not_change_a_response() -> None:
+    response = Response("Hello", headers={"Connection": "close"})
+    before = list(response.headers.items())
+    first = encode(response)
+    assert encode(response, method="HEAD")[2] == b""
+    assert (list(response.headers.items()), encode(response)) == (before, first)
+
+
+def test_answer_to_head_keeps_the_length_and_has_no_body() -> None:
+    _, fields, body = encode(Response("Hello"), method="HEAD")
+    assert ("Content-Length: 5" in fields, body) == (True, b"")
+    assert "Content-Length: 7" in encode(Response(headers={"Content-Length": "7"}), method="HEAD")[1]
+    assert "Content-Length: 0" in encode(Response(headers={"Content-Length": "x"}), method="HEAD")[1]
+
+
+@pytest.mark.parametrize(("status", "length"), [(204, []), (304, []), (205, ["Content-Length: 0"])])
+def test_status_without_content_sends_none(status: int, length: list[str]) -> None:
+    _, fields, body = encode(Response(b"content", status, {"Content-Length": "7"}))
+    assert [field for field in fields if field.startswith("Content-Length")] == length
+    assert body == b""
+
+
+def test_304_says_the_length_that_only_the_caller_can_know() -> None:
+    assert "Content-Length: 7" in encode(Response(None, 304, {"Content-Length": "7"}))[1]
+
+
+def test_framing_headers_that_the_caller_wrote_are_replaced() -> None:
+    lies = {"content-length": "1", "Transfer-Encoding": "chunked", "connection": "x", "Keep-Alive": "timeout=5"}
+    _, fields, body = encode(Response(b"abc", headers=lies))
+    assert fields == ["Date: Fri, 20 Nov 2026 19:18:46 GMT", "Content-Length: 3"]
+    assert body == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("http_version", "keep_alive", "headers", "expected"),
+    [
+        ("1.1", True, {}, []),
+        ("1.1", False, {}, ["Connection: close"]),
+        ("1.0", True, {}, ["Connection: keep-alive"]),
+        ("1.0", False, {}, ["Connection: close"]),
+        ("1.1", False, {"Upgrade": "websocket"}, ["Connection: close, Upgrade"]),
+        ("1.1", True, {"Upgrade": "websocket"}, ["Connection: Upgrade"]),
+    ],
+)
+def test_connection_says_what_will_happen(
+    http_version: str, keep_alive: bool, headers: dict[str, str], expected: list[str]
+) -> None:
+    _, fields, _ = encode(Response(headers=headers), http_version=http_version, keep_alive=keep_alive)
+    assert [field for field in fields if field.startswith("Connection")] == expected
+
+
+def test_date_and_repeated_fields_of_the_caller_are_kept() -> None:
+    _, fields, _ = encode(Response(headers=[("date", "x"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]))
+    assert fields == ["date: x", "Set-Cookie: a=1", "Set-Cookie: b=2", "Content-Length: 0"]
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (Response(status=404), "HTTP/1.1 404 Not Found"),
+        (Response(status=413), "HTTP/1.1 413 Content Too Large"),
+        (Response(status=299), "HTTP/1.1 299 "),
+        (Response(status=200, status_text="Fine"), "HTTP/1.1 200 Fine"),
+    ],
+)
+def test_status_line_has_the_phrase(response: Response, expected: str) -> None:
+    assert encode(response)[0] == expected
+
+
+def test_header_set_later_is_checked_before_the_first_byte() -> None:
+    response = Response("Hello")
+    response.headers["X-A"] = "a\r\nSet-Cookie: b"
+    with pytest.raises(ValueError, match="X-A"):
+        encode(response)
+
+
+def test_error_response_is_its_phrase_and_closes() -> None:
+    data = error_response(HTTPError(405, "Use GET", (("Allow", "GET"),)), DATE)
+    assert data == (
+        b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Type: text/plain;charset=UTF-8\r\n"
+        b"Date: Fri, 20 Nov 2026 19:18:46 GMT\r\nContent-Length: 7\r\nConnection: close\r\n\r\nUse GET"
+    )
+    assert error_response(HTTPError(400, "Bad"), DATE, method="HEAD").endswith(b"\r\n\r\n")
