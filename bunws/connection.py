@@ -72,7 +72,7 @@ class Exchange:
 
     @property
     def pending(self) -> bool:
-        """Whether it can still be answered."""
+        """Whether it can still be upgraded."""
         return self.connection.current is self and not self.upgraded
 
 
@@ -157,7 +157,10 @@ class Connection(asyncio.Protocol):
         self._site.connection_gone(self)
         if not self._reading:
             transport.resume_reading()
-        return transport, self._parser.tail
+        tail = self._parser.tail
+        # uvloop's transport keeps the methods of its first protocol: without these two it keeps little else.
+        del self._parser, self._waiting
+        return transport, tail
 
     def stop(self, abrupt: bool) -> None:
         """Close when the answer under way is out; `abrupt`: now."""
@@ -218,7 +221,7 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer what can be answered now."""
-        while self._waiting and self.current is None and self._writable and not self._ending_ticks:
+        while self._may_answer():
             item = self._waiting.popleft()
             if isinstance(item, HTTPError):
                 self._refuse(item)
@@ -228,6 +231,15 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and not self._ending_ticks:
             upgrading = self.current is not None and self.current.head.wants_upgrade
             self._read(not self._waiting and self._writable and not upgrading)
+
+    def _may_answer(self) -> bool:
+        return bool(
+            self.transport is not None
+            and self._waiting
+            and self.current is None
+            and self._writable
+            and not self._ending_ticks
+        )
 
     def _read(self, reading: bool) -> None:
         if reading is not self._reading and self.transport is not None:
@@ -281,9 +293,10 @@ class Connection(asyncio.Protocol):
         return response
 
     def _respond(self, exchange: Exchange, response: object) -> None:
+        # They hold each other; an idle WebSocket should not carry the request that it came from.
+        self.current = exchange.request._context = None
         if exchange.upgraded:
             return
-        self.current = None
         if self.transport is None:
             return
         if exchange.refusal is not None:

@@ -15,16 +15,24 @@ So its parser is all that is used: no pings, no pongs, no writes, no log.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType
+from picows import (
+    WSAutoPingStrategy,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # no public API; see test_engine.py
 
 from .exceptions import ProtocolError
 from .frames import CloseCode, Opcode, parse_close
 from .handler import Handler
 from .inbox import as_awaitable
-from .messages import MessageAssembler
+from .messages import MessageAssembler, MessageInflater
 from .timeouts import Patience
 from .websocket import PauseReason, ServerWebSocket
 
@@ -41,6 +49,10 @@ READ_SIZE: Final = 64 * 1024
 # A read buffer that grew past this, for the sake of a large message, is given up after it.
 LARGE_BUFFER: Final = 4 * READ_SIZE
 
+# Bytes that the compressed messages of one peer may become in one turn, before the rest of what was read waits for the
+# next: 1 MiB takes up to 4 ms (deflate.py).
+INFLATE_BUDGET: Final = 1024 * 1024
+
 # Seconds that a peer has for its Close frame, or to close its side of the connection.
 CLOSE_TIMEOUT: Final = 8.0
 
@@ -51,6 +63,9 @@ _HANDSHAKE: Final = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+
+# What picows believes to have answered; one for all, since nobody looks at it.
+_RESPONSE: Final = WSUpgradeResponse.create_101_response()
 
 # How the reason of the Close frame that picows wanted to send begins, and what the peer is told instead.
 _FAILURES: Final = (
@@ -159,6 +174,16 @@ class _Linger:
         self._engine._connection_lost()
 
 
+class _Frame(NamedTuple):
+    """What is to be known of a frame behind the callback that it is valid in."""
+
+    opcode: Opcode
+    fin: bool
+    rsv1: bool
+    rsv2_or_rsv3: bool
+    payload: bytes
+
+
 class Host(Protocol):
     """What an engine asks of its server."""
 
@@ -176,25 +201,34 @@ class Engine(WSListener):
     __slots__ = (
         "_assembler",
         "_busy",
+        "_deferred",
         "_failure",
         "_finishing_ticks",
         "_handler",
         "_holds",
         "_host",
+        "_inflated",
+        "_inflater",
         "_last_left",
         "_quick",
         "_renew",
         "_silent_ticks",
+        "_stalled_ticks",
         "_transport",
         "ws",
     )
 
     ws: ServerWebSocket[Any]
 
-    def __init__(self, host: Host, transport: asyncio.Transport, handler: Handler) -> None:
+    def __init__(
+        self, host: Host, transport: asyncio.Transport, handler: Handler, inflater: MessageInflater | None
+    ) -> None:
         self._host = host
         self._transport = transport
         self._handler = handler
+        self._inflater = inflater
+        self._inflated = 0  # bytes, in this turn
+        self._deferred: deque[_Frame] | None = None  # frames that are left for the next turn
         self._assembler: MessageAssembler | None = None  # while a message is unfinished
         self._failure: ProtocolError | None = None
         self._holds = PauseReason(0)
@@ -203,10 +237,11 @@ class Engine(WSListener):
         self._quick = True  # not busy, no failure, nothing unfinished: the one question of the hot path
         self._silent_ticks = 0  # since the peer was last heard
         self._last_left = 0  # bytes that the transport held at the last tick
+        self._stalled_ticks = 0  # since a closed peer took something of its backlog
         self._finishing_ticks = 0  # that are left for the peer to end the connection; 0: not finishing
 
     def start(self, tail: bytes) -> None:
-        """Take over the transport; `tail` is what came behind the request. `ws` must be set."""
+        """Take over the transport, before anything was written to it; `tail` is what came behind the request."""
         # uvloop's low-water mark is 16 bytes otherwise; so pause and resume mean "something is left" and "empty".
         self._transport.set_write_buffer_limits(high=0)
         self._install_parser()
@@ -242,41 +277,74 @@ class Engine(WSListener):
         self._on_uncommon_frame(frame)
 
     def _on_uncommon_frame(self, frame: WSFrame) -> None:
-        try:
-            self._handle(frame)
-        except ProtocolError as error:
-            self._fail(error)
+        facts = _Frame(
+            Opcode(frame.msg_type.value),
+            bool(frame.fin),
+            bool(frame.rsv1),
+            bool(frame.rsv2 or frame.rsv3),
+            frame.get_payload_as_bytes(),
+        )
+        if self._deferred is not None:
+            self._deferred.append(facts)
+        else:
+            self._take(facts)
         if self._renew and frame.last_in_buffer and not frame.tail_size and not self._failure:
             self._renew = False
             self._install_parser()
         self._refresh()
 
-    def _handle(self, frame: WSFrame) -> None:
+    def _take(self, frame: _Frame) -> None:
+        try:
+            self._handle(frame)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def _handle(self, frame: _Frame) -> None:
         # RFC 6455, 5.2: RSV1 to RSV3 "MUST be 0 unless an extension is negotiated that defines meanings".
-        if frame.rsv2 or frame.rsv3:
+        if frame.rsv2_or_rsv3:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "Received unexpected RSV2 or RSV3 bit")
-        opcode = Opcode(frame.msg_type.value)
-        payload = frame.get_payload_as_bytes()
-        if opcode >= Opcode.CLOSE:
+        if frame.opcode >= Opcode.CLOSE:
             # RFC 7692, 6: an endpoint "MUST NOT set the RSV1 bit of control frames".
             if frame.rsv1:
                 raise ProtocolError(CloseCode.PROTOCOL_ERROR, "Received unexpected RSV1 bit")
-            if opcode == Opcode.CLOSE:
-                self.ws._close_received(*parse_close(payload))
-            elif opcode == Opcode.PING:
-                self.ws._pinged(payload)
+            if frame.opcode is Opcode.CLOSE:
+                self.ws._close_received(*parse_close(frame.payload))
+            elif frame.opcode is Opcode.PING:
+                self.ws._pinged(frame.payload)
             else:
-                self.ws._ponged(payload)
+                self.ws._ponged(frame.payload)
             return
         if not self.ws._open:
             return
         assembler = self._assembler
         if assembler is None:
-            assembler = self._assembler = MessageAssembler(self._handler.max_payload_length)
-        message = assembler.add(opcode, bool(frame.fin), bool(frame.rsv1), payload)
+            assembler = self._assembler = MessageAssembler(self._handler.max_payload_length, self._inflater)
+        message = assembler.add(frame.opcode, frame.fin, frame.rsv1, frame.payload)
+        if assembler.inflated:
+            self._count_inflated(assembler.inflated)
         if message is not None:
             self._assembler = None
             self.ws._deliver_message(message)
+
+    def _count_inflated(self, size: int) -> None:
+        """Few bytes can become many: what a peer lets us inflate in one turn is bounded."""
+        self._inflated += size
+        if self._inflated > INFLATE_BUDGET and self._deferred is None:
+            self._deferred = deque()
+            self.hold(PauseReason.WORK)
+            self._host.loop.call_soon(self._work_off)
+
+    def _work_off(self) -> None:
+        """A turn has passed: take what was left."""
+        frames, self._deferred, self._inflated = self._deferred, None, 0
+        while frames and self._deferred is None:
+            self._take(frames.popleft())
+        if self._deferred is not None:
+            self._deferred.extend(frames or ())
+        else:
+            self.release(PauseReason.WORK)
+            self._fail_noted()
+        self._refresh()
 
     def _feed(self, tail: bytes) -> None:
         """Give the parser what came behind the request."""
@@ -294,7 +362,7 @@ class Engine(WSListener):
             None,  # host_port
             None,  # ws_path
             False,  # is_client_side
-            lambda _: self,  # ws_listener_factory
+            lambda _: WSUpgradeResponseWithListener(_RESPONSE, self),  # ws_listener_factory
             _SILENCE,
             False,  # disconnect_on_exception
             None,  # websocket_handshake_timeout
@@ -323,7 +391,7 @@ class Engine(WSListener):
             self._assembler.max_payload_length = self._handler.max_payload_length
 
     def _refresh(self) -> None:
-        self._quick = not (self._busy or self._renew or self._failure or self._assembler)
+        self._quick = not (self._busy or self._renew or self._failure or self._assembler or self._deferred is not None)
 
     # Failing
 
@@ -339,7 +407,7 @@ class Engine(WSListener):
         self._host.loop.call_soon(self._fail_noted)
 
     def _fail_noted(self) -> None:
-        if self._failure is not None:
+        if self._failure is not None and self._deferred is None:
             self.ws._fail(self._failure.close_code, self._failure.phrase)
 
     def _fail(self, error: ProtocolError) -> None:
@@ -350,6 +418,10 @@ class Engine(WSListener):
             self.ws._fail(error.close_code, error.phrase)
 
     # What the transport tells, through picows
+
+    def on_ws_connected(self, transport: Any) -> None:
+        # Nobody will ask for the head of the canonical request, and it takes 1 KB.
+        transport.request.headers = None
 
     def pause_writing(self) -> None:
         self.ws.pause_writing()
@@ -387,7 +459,11 @@ class Engine(WSListener):
             self._finishing_ticks = self._host.close_ticks
         if now and not self._transport.is_closing():
             if self._transport.can_write_eof():
-                self._transport.write_eof()
+                try:
+                    self._transport.write_eof()
+                except OSError:  # asyncio's own transports raise when the peer has reset the connection
+                    self._transport.abort()
+                    return
                 self._transport.set_protocol(_Linger(self))  # type: ignore[arg-type]  # it need not inherit
                 self.release(self._holds)
             else:
@@ -404,7 +480,10 @@ class Engine(WSListener):
             if not self._finishing_ticks:
                 self._transport.abort()
             return
-        if not self.ws._open or self._holds:
+        if not self.ws._open:
+            self._tick_draining()
+            return
+        if self._holds:
             return  # nobody can tell whether a peer lives that is not read
         left = self._transport.get_write_buffer_size()
         if self._last_left and left != self._last_left:
@@ -416,3 +495,11 @@ class Engine(WSListener):
             self.ws._timed_out()
         elif self._silent_ticks == patience.ping:
             self.ws.ping()
+
+    def _tick_draining(self) -> None:
+        """All is said, but it waits behind a backlog: the peer may be slow, but has to take some of it."""
+        left = self.ws._buffered()
+        self._stalled_ticks = self._stalled_ticks + 1 if left == self._last_left else 0
+        self._last_left = left
+        if self._stalled_ticks >= self._host.close_ticks:
+            self._transport.abort()

@@ -18,6 +18,7 @@ __all__ = [
     "CloseCode",
     "TEXT_HEADERS",
     "BINARY_HEADERS",
+    "OPCODE_BITS",
     "RSV1",
     "header",
     "parts",
@@ -61,6 +62,7 @@ class CloseCode(enum.IntEnum):
 MAX_CONTROL_PAYLOAD: Final = 125
 
 FIN: Final = 0x80
+OPCODE_BITS: Final = 0x0F
 RSV1: Final = 0x40  # "this message is compressed" (RFC 7692, 6)
 
 # The header of every payload that fits one length byte, ready-made: most messages are that short, and a look-up

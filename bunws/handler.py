@@ -11,6 +11,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
+from .compress import DeflateOptions, parse_options
+
 
 __all__ = ["Handler", "check_unknown", "whole_number", "seconds", "flag"]
 
@@ -59,7 +61,7 @@ class Handler:
         self.idle_timeout = IDLE_TIMEOUT
         self.send_pings = True
         self.publish_to_self = False
-        self.per_message_deflate: object = False
+        self.per_message_deflate: DeflateOptions | None = None
 
         self._read(table)
 
@@ -92,8 +94,7 @@ class Handler:
         for name, check in _CHECKS.items():
             if given.get(name) is not None:  # None is the default, as in Bun
                 setattr(self, name, check(f"websocket.{name}", given[name]))
-        if given.get("per_message_deflate") is not None:
-            self.per_message_deflate = given["per_message_deflate"]
+        self.per_message_deflate = parse_options(given.get("per_message_deflate"))
 
 
 # Checks that every door uses

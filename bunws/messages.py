@@ -29,11 +29,13 @@ class MessageInflater(Protocol):
 class MessageAssembler:
     """Joins the fragments of one peer's data frames; control frames are not its business."""
 
-    __slots__ = ("_compressed", "_inflater", "_opcode", "_payload", "_utf8", "max_payload_length")
+    __slots__ = ("_compressed", "_inflater", "_opcode", "_payload", "_utf8", "inflated", "max_payload_length")
 
     def __init__(self, max_payload_length: int, inflater: MessageInflater | None = None) -> None:
         #: Bytes in one message, after inflating. May be changed between frames.
         self.max_payload_length = max_payload_length
+        #: Bytes that the last frame became, if it was compressed; else 0.
+        self.inflated = 0
         self._inflater = inflater
         self._opcode = 0  # of the unfinished message; 0 between messages
         self._compressed = False
@@ -73,6 +75,7 @@ class MessageAssembler:
         if self._compressed:
             assert self._inflater is not None
             payload = self._inflater.inflate(payload, fin, room)
+            self.inflated = len(payload)
         elif len(payload) > room:
             raise ProtocolError(CloseCode.MESSAGE_TOO_BIG, "Received too big message")
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from .frames import TEXT_HEADERS, Opcode, header, parts
 from .handler import Handler
 from .topics import BACKPRESSURE, DROPPED, Level, Run
-from .turn import LARGE_MESSAGE, TURN_LIMIT, Receiver, Turn
+from .turn import LARGE_MESSAGE, TURN_LIMIT, MessageDeflater, Receiver, Turn
 
 
 __all__ = ["ByteTransport", "Outbox"]
@@ -50,9 +50,13 @@ class Outbox:
         "_stuck",
         "_transport",
         "_turn",
+        "deflater",
     )
 
-    def __init__(self, turn: Turn, transport: ByteTransport, handler: Handler) -> None:
+    def __init__(
+        self, turn: Turn, transport: ByteTransport, handler: Handler, deflater: MessageDeflater | None
+    ) -> None:
+        self.deflater = deflater
         self._turn = turn
         self._transport = transport
         self._handler = handler
@@ -81,6 +85,8 @@ class Outbox:
         """Queue one frame for the end of the turn. Returns what `send` returns."""
         if self._hurdle and self._refuses():
             return DROPPED
+        if compress and self.deflater is None:
+            compress = False
         run = self._run
         if run is None or self._turn.topics.dirty or run.compress is not compress:
             run = self._open_run(compress)

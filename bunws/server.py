@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from yarl import URL
 
 from . import handshake, signals
+from .compress import DeflateParams, negotiate
 from .connection import Connection, Exchange
+from .deflate import Deflaters, Inflater
 from .engine import CLOSE_TIMEOUT, Engine
 from .exceptions import HandshakeError
 from .frames import CloseCode
@@ -166,12 +168,13 @@ class Server:
         self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._waiters = 0  # who await `wait_closed()`
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn = self.spawn  # one bound method for all sockets
         self._sweeper = Sweeper()
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._connections: set[Connection] = set()
         self._engines: set[Engine] = set()
-        self._open_websockets = 0
+        self._deflaters: Deflaters | None = None
         self._date = (0, b"")
 
         # connection.Site and engine.Host
@@ -246,28 +249,42 @@ class Server:
             return False
         try:
             handshake.check(request, origins=self._origins)
-            accept, protocol = handshake.accept(request, headers)
+            agreed = self._negotiate(request)
+            accept, protocol = handshake.accept(request, headers, extensions=agreed[0] if agreed else None)
         except HandshakeError as refusal:
             exchange.refusal = refusal
             return False
         transport, tail = exchange.connection.detach()
-        transport.write(accept)
-        engine = Engine(self, transport, self._handler)
+        engine = Engine(self, transport, self._handler, Inflater(agreed[1]) if agreed else None)
         engine.ws = ServerWebSocket(
             self._turn,
             transport,
             self._handler,
             engine,
-            self.spawn,
+            self._spawn,
             data=data,
             protocol=protocol,
             remote_address=_address(transport),
+            deflater=self._deflaters.deflater(agreed[1]) if agreed and self._deflaters else None,
         )
+        try:
+            engine.start(tail)
+        except BaseException:
+            transport.abort()
+            raise
         self._engines.add(engine)
         self._sweeper.add(engine)
-        engine.start(tail)
+        transport.write(accept)
         engine.ws._opened()
         return True
+
+    def _negotiate(self, request: Request) -> tuple[str, DeflateParams] | None:
+        """What is agreed on for compression: the answer to the client's offers, and what it means."""
+        assert self._handler is not None
+        options = self._handler.per_message_deflate
+        if options is None:
+            return None
+        return negotiate(request.headers.getall("Sec-WebSocket-Extensions", []), options)
 
     def request_ip(self, request: Request) -> SocketAddress | None:
         """Where `request` came from; None on a Unix socket, in process, or when the client has gone."""
@@ -352,7 +369,7 @@ class Server:
                 raise TypeError("reload(websocket=) needs a server that was started with websocket=")
             table = Handler(websocket)
             self._handler.update(table)
-            self._take_timeouts()
+            self._take_handler()
             for engine in self._engines:
                 engine.renew()
         if fetch is not None:
@@ -421,7 +438,7 @@ class Server:
             self._thread = LoopThread(self._closed)
             self.loop = self._thread.loop
         self._turn = Turn(self.loop.call_soon)
-        self._take_timeouts()
+        self._take_handler()
         if self._thread is None:
             self.spawn(self._open(context))
         else:
@@ -439,8 +456,11 @@ class Server:
         if self.stopping:
             self._close_listeners()
 
-    def _take_timeouts(self) -> None:
+    def _take_handler(self) -> None:
         handler = self._handler
+        if handler is not None and handler.per_message_deflate is not None:
+            self._deflaters = Deflaters(handler.per_message_deflate)
+            self._turn.deflates = True  # and stays so: open sockets keep what they have agreed on
         websocket_timeout = handler.idle_timeout if handler is not None else 0.0
         self._tick = tick_for(websocket_timeout, self._idle_timeout)
         self.http_ticks = math.ceil(self._idle_timeout / self._tick)

@@ -16,8 +16,8 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Final, Protocol
 
-from .frames import TEXT_HEADERS, Opcode, header, parts
-from .topics import DROPPED, Run, Topics
+from .frames import OPCODE_BITS, RSV1, TEXT_HEADERS, Opcode, header, parts
+from .topics import DROPPED, Group, Run, Topics
 
 
 __all__ = ["Receiver", "Turn", "TURN_LIMIT", "LARGE_MESSAGE", "check_topic"]
@@ -31,11 +31,23 @@ LARGE_MESSAGE: Final = 16 * 1024
 
 SMALL: Final = 8 * 1024  # bytes that may be copied twice
 
+_plain = b"".join
 _position = attrgetter("position")
+
+
+class MessageDeflater(Protocol):
+    """What makes the compressed form of messages (RFC 7692); receivers with the same one share their bytes."""
+
+    context_takeover: bool  # it belongs to one receiver, and must see all that this receiver is sent, in order
+
+    def deflate(self, payload: bytes) -> bytes | None:
+        """The compressed payload; None: send it plain."""
 
 
 class Receiver(Hashable, Protocol):
     """Who hears topics; to fit is the business of the room above."""
+
+    deflater: MessageDeflater | None  # None: its peer takes plain messages only
 
     def deliver(self, data: bytes) -> None:
         """Take these bytes behind all bytes taken before; never refuses. Runs no user code."""
@@ -55,6 +67,8 @@ class Turn:
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self.topics = Topics[Receiver]()
+        #: Whether any receiver may have a deflater; without, `compress=True` means nothing.
+        self.deflates = False
         self._call_soon = call_soon
         self._scheduled = False
         self._prolonged = False
@@ -73,6 +87,8 @@ class Turn:
         else:
             head, payload = parts(message)
             size = len(payload)
+        if compress and not self.deflates:
+            compress = False
         run = self.topics.open
         if run is None or run.sender is not sender or run.compress is not compress or run.topic.name != name:
             run = self.topics.publish(sender, name, compress)
@@ -121,7 +137,10 @@ class Turn:
         """Write what the turn has collected. Safe to call in the middle of a turn: order is kept."""
         groups, owed = self.topics.collect()
         for group in groups:
-            shared = _Buffer(group.runs)
+            if self.deflates and any(run.compress for run in group.runs):
+                self._flush_deflated(group, owed)
+                continue
+            shared = _Buffer(group.runs, None)
             whole = shared.whole
             for receiver in group.receivers:
                 try:
@@ -129,26 +148,46 @@ class Turn:
                 except Exception as exc:
                     self._broken(receiver, exc)
             for receiver, since in group.partial.items():
-                data = shared.without(receiver, since)
-                runs = owed.pop(receiver, None) if owed else None
-                if runs is not None:
-                    receiver.delivered_own()
-                    data = _join(runs) + data
-                if data:
-                    try:
-                        receiver.deliver(data)
-                    except Exception as exc:
-                        self._broken(receiver, exc)
+                self._deliver(receiver, owed.pop(receiver, None), shared.without(receiver, since))
             for receiver in group.dropped:
                 receiver.dropped()
         for receiver, runs in owed.items():
+            self._deliver(receiver, runs, b"")
+
+    def _flush_deflated(self, group: Group[Receiver], owed: dict[Receiver, list[Run[Receiver]]]) -> None:
+        """The same for a group in which something is to be compressed: one buffer per wire form."""
+        buffers: dict[MessageDeflater | None, _Buffer] = {}
+        everybody = dict.fromkeys(group.receivers, 0)
+        for receiver, since in (everybody | group.partial).items():
+            deflater = receiver.deflater
+            own = owed.pop(receiver, None)
+            if deflater is not None and deflater.context_takeover:
+                # Its stream has to see its messages in their order: its own list first.
+                before = _encode(own, deflater) if own else b""
+                runs = [run for run in group.runs if run.position >= since and run.sender is not receiver]
+                self._deliver(receiver, None, before + _encode(runs, deflater))
+                if own is not None:
+                    receiver.delivered_own()
+                continue
+            buffer = buffers.get(deflater)
+            if buffer is None:
+                buffer = buffers[deflater] = _Buffer(group.runs, deflater)
+            data = buffer.without(receiver, since) if receiver in group.partial else buffer.whole
+            self._deliver(receiver, own, data)
+        for receiver in group.dropped:
+            receiver.dropped()
+
+    def _deliver(self, receiver: Receiver, own: list[Run[Receiver]] | None, shared: bytes) -> None:
+        """Its own list, then its share."""
+        if own is not None:
             receiver.delivered_own()
-            data = _join(runs)
-            if data:
-                try:
-                    receiver.deliver(data)
-                except Exception as exc:
-                    self._broken(receiver, exc)
+            data = _encode(own, receiver.deflater)
+            shared = data + shared if shared else data
+        if shared:
+            try:
+                receiver.deliver(shared)
+            except Exception as exc:
+                self._broken(receiver, exc)
 
     def _broken(self, receiver: Receiver, exc: Exception) -> None:
         # One broken socket must not disturb the others of its group.
@@ -164,8 +203,25 @@ def check_topic(name: object) -> None:
         raise ValueError("topic must not be empty")
 
 
-def _join(runs: list[Run[Receiver]]) -> bytes:
-    return b"".join(runs[0]) if len(runs) == 1 else b"".join(map(b"".join, runs))
+def _encode(runs: list[Run[Receiver]], deflater: MessageDeflater | None) -> bytes:
+    """The wire form of some runs."""
+    if len(runs) == 1:
+        return _encode_run(runs[0], deflater)
+    return b"".join([_encode_run(run, deflater) for run in runs])
+
+
+def _encode_run(run: Run[Receiver], deflater: MessageDeflater | None) -> bytes:
+    if deflater is None or not run.compress:
+        return b"".join(run)
+    pieces: list[bytes] = []
+    for index in range(0, len(run), 2):
+        head, payload = run[index], run[index + 1]
+        compressed = deflater.deflate(payload)
+        if compressed is not None:
+            # RFC 7692, 6.1: the "Per-Message Compressed" bit is RSV1 of the first, here the only, frame.
+            head, payload = header(head[0] & OPCODE_BITS, len(compressed), RSV1), compressed
+        pieces += (head, payload)
+    return b"".join(pieces)
 
 
 class _Buffer:
@@ -173,14 +229,14 @@ class _Buffer:
 
     __slots__ = ("_own", "_runs", "_starts", "whole")
 
-    def __init__(self, runs: list[Run[Receiver]]) -> None:
+    def __init__(self, runs: list[Run[Receiver]], deflater: MessageDeflater | None) -> None:
         self._runs = runs
         self._own: dict[object, list[int]] | None = None
         if len(runs) == 1:
-            self.whole = b"".join(runs[0])
+            self.whole = _encode_run(runs[0], deflater)
             self._starts = [0, len(self.whole)]
         else:
-            pieces = [b"".join(run) for run in runs]
+            pieces = [_encode_run(run, deflater) for run in runs] if deflater is not None else list(map(_plain, runs))
             self.whole = b"".join(pieces)
             self._starts = [0, *accumulate(map(len, pieces))]
 

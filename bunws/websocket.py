@@ -17,7 +17,7 @@ from .frames import CloseCode, Opcode, check_close, close_frame, control_header
 from .handler import Callback, Handler
 from .inbox import Inbox, as_awaitable
 from .outbox import ByteTransport, Outbox
-from .turn import Turn, check_topic
+from .turn import MessageDeflater, Turn, check_topic
 
 
 __all__ = ["ReadyState", "ServerWebSocket", "Wire"]
@@ -58,6 +58,7 @@ class PauseReason(enum.IntFlag):
 
     USER = enum.auto()  # `ws.pause()`
     INBOX = enum.auto()  # an async handler lags
+    WORK = enum.auto()  # one read has made enough work for one turn
     TAIL = enum.auto()  # what came behind the request is not handled yet
     FAILURE = enum.auto()  # nothing behind the broken frame counts
 
@@ -95,8 +96,9 @@ class ServerWebSocket(Outbox, Generic[T]):
         data: T,
         protocol: str,
         remote_address: str,
+        deflater: MessageDeflater | None = None,
     ) -> None:
-        super().__init__(turn, transport, handler)
+        super().__init__(turn, transport, handler, deflater)
         #: Whatever was given to `server.upgrade(data=)`.
         self.data = data
         #: The subprotocol that was chosen; "" when none was.
@@ -147,7 +149,8 @@ class ServerWebSocket(Outbox, Generic[T]):
         """
         Send a text (`str`) or binary message (`bytes`, `bytearray`, `memoryview`).
 
-        Returns the bytes accepted, -1 behind backpressure, 0 when dropped. Raises TypeError for anything else.
+        `compress`: deflate it, where that was negotiated and makes it shorter. Returns the bytes accepted, -1 behind
+        backpressure, 0 when dropped. Raises TypeError for anything else.
         """
         return self._send(message, compress)
 
@@ -276,8 +279,10 @@ class ServerWebSocket(Outbox, Generic[T]):
         if self._open:
             # RFC 6455, 5.5.1: "the endpoint typically echos the status code it received".
             self._end(close_frame(code), code, reason, now=True)
-        else:
-            self._wire.finish(True)
+        elif self._end_now is False:
+            # Both have said Close; ours may still wait for the end of the turn, or behind a backlog.
+            self._end_now = True
+            self._turn.afterwards(self._last_frame_flushed)
 
     def _fail(self, code: int, phrase: str) -> None:
         """_Fail the WebSocket Connection_ (RFC 6455, 7.1.7)."""

@@ -38,6 +38,7 @@ __all__ = [
     "cont",
     "handshake",
     "until",
+    "on_loop",
 ]
 
 T = TypeVar("T")

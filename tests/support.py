@@ -202,9 +202,10 @@ class RawWebSocket(RawClient):
 class Script:
     """A program in a process of its own, which prints what it has to say line by line."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, *, stdin: bool = False) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -223,6 +224,12 @@ class Script:
         """What it prints next; "" when it has ended."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
+
+    def enter(self) -> None:
+        """Let its `input()` return."""
+        assert self.process.stdin is not None
+        with self.process.stdin as stdin:
+            stdin.write("\n")
 
     def signal(self, signum: signal.Signals) -> None:
         self.process.send_signal(signum)

@@ -439,8 +439,9 @@ async def test_the_title_of_a_hidden_tab_counts_what_was_missed(server: URL, ope
 )
 async def test_a_name_or_room_out_of_bounds_gets_no_socket(server: URL, query: dict[str, str]) -> None:
     url = (server / "chat").with_scheme("ws").with_query(query)
-    with pytest.raises(InvalidStatus):
+    with pytest.raises(InvalidStatus) as refused:
         await connect(str(url))
+    assert refused.value.response.status_code == 404
 
 
 @pytest.mark.parametrize("message", ["", "x" * 2001, b"bytes"])

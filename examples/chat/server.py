@@ -23,7 +23,7 @@ def fetch(request: bunws.Request, server: bunws.Server) -> bunws.Response | None
         headers = {"content-type": TYPES[file], "content-security-policy": POLICY}
         return bunws.Response(FILES[file], headers=headers)
     name, room = (request.url.query.get(key, "") for key in ("name", "room"))
-    fits = 0 < len(name) <= 32 and 0 < len(room) <= 64
+    fits = request.url.path == "/chat" and 0 < len(name) <= 32 and 0 < len(room) <= 64
     if fits and server.upgrade(request, data={"id": token_hex(8), "name": name, "room": room}):
         return None
     return bunws.Response("Neither a page nor a WebSocket with a name and a room", status=404)
