@@ -20,7 +20,7 @@ from .exceptions import HTTPError
 from .http.body import EMPTY, Body, ClientDisconnected
 from .http.request import Request, RequestHead
 from .http.response import Response
-from .http.wire import EndOfRequest, RequestParser, encode_response, error_response
+from .http.wire import CONTINUE, EndOfRequest, RequestParser, encode_response, error_response
 
 
 __all__ = ["Connection", "Exchange", "Site"]
@@ -202,18 +202,15 @@ class Connection(asyncio.Protocol):
             self._waiting.append(exchange)
             if body is not EMPTY:
                 self._receiving = exchange
-                if event.expects_continue and self.transport is not None:
-                    # RFC 9110, 10.1.1: the client waits for this before it sends the body.
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif isinstance(event, bytes):
             if self._receiving is not None:
                 self._receiving.body.feed(event)
         elif isinstance(event, HTTPError):
-            if self._receiving is not None:
-                self._receiving.refusal = event
-                self._receiving.body.fail(event)
-                self._receiving = None
-            else:
+            receiving, self._receiving = self._receiving, None
+            if receiving is not None:
+                receiving.refusal = event
+                receiving.body.fail(event)
+            if receiving is None or (receiving is not self.current and receiving not in self._waiting):
                 self._waiting.append(event)
         elif self._receiving is not None:
             self._receiving.body.end()
@@ -250,10 +247,13 @@ class Connection(asyncio.Protocol):
                 self.transport.pause_reading()
 
     def _handle(self, exchange: Exchange) -> None:
+        if exchange.head.expects_continue and self._receiving is exchange and self.transport is not None:
+            # RFC 9110, 10.1.1: the client waits for this before it sends the body.
+            self.transport.write(CONTINUE)
         try:
             result = self._site.answer(exchange.request)
         except Exception as exc:
-            result = self._raised(exc)
+            result = self._raised(exchange, exc)
         if inspect.isawaitable(result):
             self._site.spawn(self._await(exchange, result))
         else:
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         try:
             response = await result
         except Exception as exc:
-            response = self._raised(exc)
+            response = self._raised(exchange, exc)
             if inspect.isawaitable(response):
                 response = await self._await_error(response)
         except asyncio.CancelledError:
@@ -280,8 +280,11 @@ class Connection(asyncio.Protocol):
             logger.exception("bunws: the error handler raised")
             return _internal_server_error()
 
-    def _raised(self, exc: Exception) -> object:
+    def _raised(self, exchange: Exchange, exc: Exception) -> object:
         """A handler raised: what to answer instead; may have to be awaited."""
+        if exc is exchange.refusal or isinstance(exc, ClientDisconnected):
+            # The peer's mistake, which met the handler while it read the body.
+            return Response("The request is incomplete", status=400)
         try:
             response = self._site.answer_error(exc)
         except Exception:
@@ -300,7 +303,7 @@ class Connection(asyncio.Protocol):
         if self.transport is None:
             return
         if exchange.refusal is not None:
-            self._refuse(exchange.refusal)
+            self._refuse(exchange.refusal, exchange.head.method)
             return
         if not isinstance(response, Response):
             logger.error(
@@ -310,24 +313,30 @@ class Connection(asyncio.Protocol):
             response = _internal_server_error()
         last = self._eof and not self._waiting
         keep_alive = exchange.head.keep_alive and not self._site.stopping and not last
-        self.transport.write(
-            encode_response(
-                response,
-                method=exchange.head.method,
-                http_version=exchange.head.http_version,
-                keep_alive=keep_alive,
-                date=self._site.date(),
-            )
-        )
+        try:
+            data = self._encode(exchange, response, keep_alive)
+        except (TypeError, ValueError) as exc:  # a header that was set after the response was made
+            logger.error("bunws: fetch returned a response that cannot be sent", exc_info=exc)
+            data = self._encode(exchange, _internal_server_error(), keep_alive)
+        self.transport.write(data)
         if not keep_alive:
             self._end()
         elif exchange.head.wants_upgrade:
             for event in self._parser.resume_http():
                 self._take(event)
 
-    def _refuse(self, error: HTTPError) -> None:
+    def _encode(self, exchange: Exchange, response: Response, keep_alive: bool) -> bytes:
+        return encode_response(
+            response,
+            method=exchange.head.method,
+            http_version=exchange.head.http_version,
+            keep_alive=keep_alive,
+            date=self._site.date(),
+        )
+
+    def _refuse(self, error: HTTPError, method: str = "GET") -> None:
         if self.transport is not None:
-            self.transport.write(error_response(error, self._site.date()))
+            self.transport.write(error_response(error, self._site.date(), method=method))
             self._end()
 
     def _end(self) -> None:
@@ -341,8 +350,12 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         self._ending_ticks = self._site.close_ticks
         self._waiting.clear()
-        if transport.can_write_eof():
-            transport.write_eof()
+        if transport.can_write_eof() and not self._eof:
+            try:
+                transport.write_eof()
+            except OSError:  # asyncio's own transports raise when the peer has reset the connection
+                transport.abort()
+                return
             self._read(True)
         else:
             transport.close()

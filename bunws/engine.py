@@ -50,8 +50,9 @@ READ_SIZE: Final = 64 * 1024
 LARGE_BUFFER: Final = 4 * READ_SIZE
 
 # Bytes that the compressed messages of one peer may become in one turn, before the rest of what was read waits for the
-# next: 1 MiB takes up to 4 ms (deflate.py).
+# next: 1 MiB takes up to 4 ms (deflate.py). A message counts for 1 KiB more, since an empty one takes 4 us as well.
 INFLATE_BUDGET: Final = 1024 * 1024
+MESSAGE_COST: Final = 1024
 
 # Seconds that a peer has for its Close frame, or to close its side of the connection.
 CLOSE_TIMEOUT: Final = 8.0
@@ -121,8 +122,7 @@ class _Parser(WSProtocol):  # type: ignore[misc]  # picows types it as Any
         view: memoryview = WSProtocol.get_buffer(self, size_hint)
         self.listener._silent_ticks = 0
         if len(view) > READ_SIZE:
-            if len(view) > LARGE_BUFFER:
-                self.listener._grown()
+            self.listener._pressed(len(view) > LARGE_BUFFER)
             return view[:READ_SIZE]
         return view
 
@@ -210,6 +210,7 @@ class Engine(WSListener):
         "_inflated",
         "_inflater",
         "_last_left",
+        "_pressing",
         "_quick",
         "_renew",
         "_silent_ticks",
@@ -233,6 +234,7 @@ class Engine(WSListener):
         self._failure: ProtocolError | None = None
         self._holds = PauseReason(0)
         self._busy = False
+        self._pressing = False  # what is read came in a large piece
         self._renew = False  # the parser is to be replaced, at the next frame that ends its read
         self._quick = True  # not busy, no failure, nothing unfinished: the one question of the hot path
         self._silent_ticks = 0  # since the peer was last heard
@@ -243,7 +245,8 @@ class Engine(WSListener):
     def start(self, tail: bytes) -> None:
         """Take over the transport, before anything was written to it; `tail` is what came behind the request."""
         # uvloop's low-water mark is 16 bytes otherwise; so pause and resume mean "something is left" and "empty".
-        self._transport.set_write_buffer_limits(high=0)
+        # Transports of TLS pause at the limit, others above it: there 0 would mean to pause for good.
+        self._transport.set_write_buffer_limits(high=0 if self._transport.can_write_eof() else 1)
         self._install_parser()
         if tail:
             self.hold(PauseReason.TAIL)
@@ -277,6 +280,8 @@ class Engine(WSListener):
         self._on_uncommon_frame(frame)
 
     def _on_uncommon_frame(self, frame: WSFrame) -> None:
+        if self._pressing:
+            self._read_later()
         facts = _Frame(
             Opcode(frame.msg_type.value),
             bool(frame.fin),
@@ -320,8 +325,8 @@ class Engine(WSListener):
         if assembler is None:
             assembler = self._assembler = MessageAssembler(self._handler.max_payload_length, self._inflater)
         message = assembler.add(frame.opcode, frame.fin, frame.rsv1, frame.payload)
-        if assembler.inflated:
-            self._count_inflated(assembler.inflated)
+        if frame.rsv1 or assembler.inflated:
+            self._count_inflated(assembler.inflated + (MESSAGE_COST if frame.rsv1 else 0))
         if message is not None:
             self._assembler = None
             self.ws._deliver_message(message)
@@ -336,9 +341,13 @@ class Engine(WSListener):
 
     def _work_off(self) -> None:
         """A turn has passed: take what was left."""
+        if self._holds & PauseReason.INBOX and self._deferred is not None:
+            return  # `release` calls again: what nobody takes yet stays small
         frames, self._deferred, self._inflated = self._deferred, None, 0
         while frames and self._deferred is None:
             self._take(frames.popleft())
+            if frames and self._holds & PauseReason.INBOX:
+                self._deferred = deque()
         if self._deferred is not None:
             self._deferred.extend(frames or ())
         else:
@@ -380,13 +389,29 @@ class Engine(WSListener):
         parser.buffer_updated(len(_HANDSHAKE))
         self._transport.set_protocol(parser)
 
-    def _grown(self) -> None:
-        self._renew = True
+    def _pressed(self, grown: bool) -> None:
+        """
+        A peer sends faster than it was read so far, or a large message; `grown`: the buffer is not to stay that large.
+
+        Called while libuv asks for a buffer, when it does not bear to be stopped; so the next frame sees to it.
+        """
+        self._pressing = True
         self._quick = False
+        if grown:
+            self._renew = True
+
+    def _read_later(self) -> None:
+        # libuv reads on, up to 32 times, as long as each read fills its buffer. One read for each pass of the loop
+        # leaves the others their share.
+        self._pressing = False
+        if not self._holds & PauseReason.PRESS:
+            self.hold(PauseReason.PRESS)
+            self._host.loop.call_soon(self.release, PauseReason.PRESS)
 
     def renew(self) -> None:
         """The limits of the handler have changed."""
-        self._grown()
+        self._renew = True
+        self._quick = False
         if self._assembler is not None:
             self._assembler.max_payload_length = self._handler.max_payload_length
 
@@ -411,11 +436,11 @@ class Engine(WSListener):
             self.ws._fail(self._failure.close_code, self._failure.phrase)
 
     def _fail(self, error: ProtocolError) -> None:
-        if self._failure is None:
-            self._failure = error
-            self._quick = False
-            self.hold(PauseReason.FAILURE)
-            self.ws._fail(error.close_code, error.phrase)
+        # One that was only noted lies behind this one.
+        self._failure = error
+        self._quick = False
+        self.hold(PauseReason.FAILURE)
+        self.ws._fail(error.close_code, error.phrase)
 
     # What the transport tells, through picows
 
@@ -446,6 +471,8 @@ class Engine(WSListener):
     def release(self, reason: PauseReason) -> None:
         if self._holds & reason:
             self._holds &= ~reason
+            if reason & PauseReason.INBOX and self._deferred is not None:
+                self._host.loop.call_soon(self._work_off)
             if not self._holds and not self._transport.is_closing():
                 self._silent_ticks = 0
                 self._transport.resume_reading()

@@ -8,12 +8,13 @@ client" (RFC 6455, 5.1).
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from .exceptions import ProtocolError
 
 
 __all__ = [
+    "Message",
     "Opcode",
     "CloseCode",
     "TEXT_HEADERS",
@@ -28,6 +29,10 @@ __all__ = [
     "parse_close",
     "MAX_CONTROL_PAYLOAD",
 ]
+
+
+#: What can be sent: text, or binary in any of three kinds.
+Message: TypeAlias = str | bytes | bytearray | memoryview
 
 
 class Opcode(enum.IntEnum):

@@ -82,6 +82,9 @@ class Handler:
             twins = [name for name in OPTIONS if hasattr(table, _camel_case(name))]
             check_unknown("websocket", map(_camel_case, twins), OPTIONS)
             given = {n: getattr(table, n) for n in (*CALLBACKS, *OPTIONS) if hasattr(table, n)}
+            if not given:
+                known = ", ".join(CALLBACKS)
+                raise TypeError(f"websocket must have some of the attributes {known}; {type(table).__name__} has none")
 
         for name in CALLBACKS:
             callback = given.get(name)

@@ -22,8 +22,10 @@ __all__ = [
     "IDLE_TIMEOUT",
     "MAX_REQUEST_BODY_SIZE",
     "WebSocketTable",
+    "check_hostname",
     "check_origins",
     "check_port",
+    "check_unix",
     "with_server",
 ]
 
@@ -84,12 +86,39 @@ def check_port(port: int | None) -> int:
     return port
 
 
+def check_hostname(hostname: str | None) -> str | None:
+    if hostname is not None and not isinstance(hostname, str):
+        raise TypeError(f"hostname must be a str, got {type(hostname).__name__}")
+    return hostname
+
+
+def check_unix(unix: str | os.PathLike[str]) -> str:
+    path = os.fspath(unix) if isinstance(unix, str | os.PathLike) else unix
+    if not isinstance(path, str):
+        raise TypeError(f"unix must be a path, got {type(path).__name__}")
+    if not path:
+        raise ValueError("unix must not be empty")
+    return path
+
+
 def check_origins(origins: Collection[str] | None) -> frozenset[str] | None:
     if origins is None:
         return None
     if isinstance(origins, str) or not isinstance(origins, Collection):
         raise TypeError(f"origins must be a collection of str, such as ['https://example.com'], got {origins!r}")
     for origin in origins:
-        if not isinstance(origin, str) or URL(origin).origin() != URL(origin) or origin.endswith("/"):
-            raise ValueError(f"origins: {origin!r} is no origin; write scheme://host[:port], without a path")
+        if not isinstance(origin, str):
+            raise TypeError(f"origins must hold str, got {type(origin).__name__}")
+        if not _is_origin(origin):
+            raise ValueError(
+                f"origins: {origin!r} is no origin; write scheme://host[:port] as browsers send it, "
+                "in lower case, without a path or the default port"
+            )
     return frozenset(origins)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        return str(URL(text).origin()) == text
+    except ValueError:
+        return False

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from .frames import TEXT_HEADERS, Opcode, header, parts
+from .frames import TEXT_HEADERS, Message, Opcode, header, parts
 from .handler import Handler
 from .topics import BACKPRESSURE, DROPPED, Level, Run
 from .turn import LARGE_MESSAGE, TURN_LIMIT, MessageDeflater, Receiver, Turn
@@ -72,7 +72,7 @@ class Outbox:
 
     # Sending
 
-    def _send(self, message: str | bytes, compress: bool) -> int:
+    def _send(self, message: Message, compress: bool) -> int:
         if message.__class__ is str:
             payload = message.encode()
             size = len(payload)

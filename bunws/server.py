@@ -29,7 +29,7 @@ from .connection import Connection, Exchange
 from .deflate import Deflaters, Inflater
 from .engine import CLOSE_TIMEOUT, Engine
 from .exceptions import HandshakeError
-from .frames import CloseCode
+from .frames import CloseCode, Message
 from .handler import Handler, check_unknown, flag, seconds, whole_number
 from .http.headers import HeadersInit
 from .http.request import Request
@@ -40,8 +40,10 @@ from .options import (
     MAX_REQUEST_BODY_SIZE,
     Fetch,
     WebSocketTable,
+    check_hostname,
     check_origins,
     check_port,
+    check_unix,
     with_server,
 )
 from .thread import LoopThread
@@ -128,10 +130,11 @@ def serve(
         max_connections=None if max_connections is None else whole_number("max_connections", max_connections),
         tls=context is not None,
     )
+    flag("reuse_port", reuse_port)
     if unix is not None:
-        server._listen_unix(os.fspath(unix))
+        server._listen_unix(check_unix(unix))
     else:
-        server._listen(hostname, check_port(port), flag("reuse_port", reuse_port))
+        server._listen(check_hostname(hostname), check_port(port), reuse_port)
     server._start(context)
     return server
 
@@ -172,6 +175,7 @@ class Server:
         self._sweeper = Sweeper()
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._ends = math.inf  # when the deadline is, in the loop's time
         self._connections: set[Connection] = set()
         self._engines: set[Engine] = set()
         self._deflaters: Deflaters | None = None
@@ -327,7 +331,7 @@ class Server:
 
     # Topics
 
-    def publish(self, topic: str, message: str | bytes, compress: bool = True) -> int:
+    def publish(self, topic: str, message: Message, compress: bool = True) -> int:
         """
         Send a message to all who hear `topic`. May be called from any thread.
 
@@ -362,24 +366,25 @@ class Server:
         """
         Take other handlers, at once and for the sockets that are open too; what is not given stays.
 
-        `websocket` is a whole table: what it does not say is back at its default. Raises like `serve`.
+        `websocket` is a whole table: what it does not say is back at its default. A larger `max_payload_length` holds
+        for an open socket behind its next message. Raises like `serve`.
         """
-        if websocket is not None:
-            if self._handler is None:
-                raise TypeError("reload(websocket=) needs a server that was started with websocket=")
-            table = Handler(websocket)
+        if websocket is not None and self._handler is None:
+            raise TypeError("reload(websocket=) needs a server that was started with websocket=")
+        table = Handler(websocket) if websocket is not None else None
+        if fetch is not None:
+            if not callable(fetch):
+                raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
+            fetch = with_server(fetch)
+        if error is not None and not callable(error):
+            raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
+        self._fetch = fetch or self._fetch
+        self._error = error or self._error
+        if table is not None and self._handler is not None:
             self._handler.update(table)
             self._take_handler()
             for engine in self._engines:
                 engine.renew()
-        if fetch is not None:
-            if not callable(fetch):
-                raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
-            self._fetch = with_server(fetch)
-        if error is not None:
-            if not callable(error):
-                raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
-            self._error = error
         return self
 
     def stop(self, close_active_connections: bool = False, *, timeout: float = STOP_TIMEOUT) -> Awaitable[None]:
@@ -424,7 +429,7 @@ class Server:
         self._listening = listen(hostname, port, reuse_port)
         self._port: int | None = self._listening[0].getsockname()[1]
         self._hostname: str | None = hostname or "localhost"
-        self.host = f"{self._hostname}:{self._port}"
+        self.host = self.url.raw_authority
 
     def _listen_unix(self, path: str) -> None:
         self._listening = [listen_unix(path)]
@@ -498,24 +503,28 @@ class Server:
             self._close_listeners()
             for engine in tuple(self._engines):
                 engine.ws.close(CloseCode.GOING_AWAY, "Server closed")
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self.loop.call_later(deadline, self._drop_all)
+        ends = self.loop.time() + deadline
+        if ends < self._ends:  # another call grants no more time
+            self._ends = ends
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self.loop.call_later(deadline, self._drop_all)
         for connection in tuple(self._connections):
             connection.stop(abrupt=False)
         self._finish_if_idle()
 
     def _close_listeners(self) -> None:
-        for server in self._servers:
-            server.close()
         if self._servers and self._unix is not None and not self._unix.startswith("\0"):
             try:
-                os.unlink(self._unix)
+                os.unlink(self._unix)  # before `close`, which does it as well since Python 3.13
             except FileNotFoundError:
                 logger.warning("bunws: the socket file %s was gone already", self._unix)
+        for server in self._servers:
+            server.close()
         self._servers.clear()
 
     def _drop_all(self) -> None:
+        self._ends = math.inf  # another `stop` may try once more
         for connection in tuple(self._connections):
             connection.stop(abrupt=True)
         for engine in tuple(self._engines):

@@ -43,13 +43,14 @@ class Run(list[bytes], Generic[S]):
     """Messages of one sender to one topic (or of the server to one subscriber) that follow each other directly."""
 
     # Made once per message in the worst case, and filled in by `Topics`: an `__init__` would cost half as much again.
-    __slots__ = ("code", "compress", "position", "sender", "topic")
+    __slots__ = ("code", "compress", "forms", "position", "sender", "topic")
 
     topic: Topic[S]
     sender: S | None
     compress: bool
     position: int  # among all runs of the turn
     code: int | None  # what `publish` answers in place of the bytes
+    forms: dict[object, bytes]  # if `compress`: other wire forms of it, for the room that makes them
 
 
 class Topic(Generic[S]):
@@ -261,6 +262,8 @@ class Topics(Generic[S]):
         run.compress = compress
         run.position = self._next_position
         run.code = None
+        if compress:
+            run.forms = {}
         return run
 
     def _groups(self, dirty: set[Topic[S]], since: dict[S, int]) -> Iterable[Group[S]]:

@@ -16,7 +16,7 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Final, Protocol
 
-from .frames import OPCODE_BITS, RSV1, TEXT_HEADERS, Opcode, header, parts
+from .frames import OPCODE_BITS, RSV1, TEXT_HEADERS, Message, Opcode, header, parts
 from .topics import DROPPED, Group, Run, Topics
 
 
@@ -74,7 +74,7 @@ class Turn:
         self._prolonged = False
         self._afterwards: list[Callable[[], None]] = []
 
-    def publish(self, sender: Receiver | None, name: str, message: str | bytes, compress: bool, /) -> int:
+    def publish(self, sender: Receiver | None, name: str, message: Message, compress: bool, /) -> int:
         """
         Send to everybody who hears `name`, but for `sender`. O(1) in their number.
 
@@ -131,7 +131,10 @@ class Turn:
         while self._afterwards:
             callbacks, self._afterwards = self._afterwards, []
             for callback in callbacks:
-                callback()
+                try:
+                    callback()
+                except Exception:
+                    logger.exception("bunws: what was to happen after a turn failed")
 
     def flush(self) -> None:
         """Write what the turn has collected. Safe to call in the middle of a turn: order is kept."""
@@ -213,6 +216,16 @@ def _encode(runs: list[Run[Receiver]], deflater: MessageDeflater | None) -> byte
 def _encode_run(run: Run[Receiver], deflater: MessageDeflater | None) -> bytes:
     if deflater is None or not run.compress:
         return b"".join(run)
+    if deflater.context_takeover:
+        return _deflate(run, deflater)
+    # Receivers of several groups may share it: those who hear this topic alone, and those who hear others too.
+    data = run.forms.get(deflater)
+    if data is None:
+        data = run.forms[deflater] = _deflate(run, deflater)
+    return data
+
+
+def _deflate(run: Run[Receiver], deflater: MessageDeflater) -> bytes:
     pieces: list[bytes] = []
     for index in range(0, len(run), 2):
         head, payload = run[index], run[index + 1]

@@ -11,9 +11,9 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from .frames import CloseCode, Opcode, check_close, close_frame, control_header
+from .frames import CloseCode, Message, Opcode, check_close, close_frame, control_header
 from .handler import Callback, Handler
 from .inbox import Inbox, as_awaitable
 from .outbox import ByteTransport, Outbox
@@ -24,6 +24,8 @@ __all__ = ["ReadyState", "ServerWebSocket", "Wire"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Binary: TypeAlias = bytes | bytearray | memoryview
 
 logger = logging.getLogger("bunws")
 
@@ -58,6 +60,7 @@ class PauseReason(enum.IntFlag):
 
     USER = enum.auto()  # `ws.pause()`
     INBOX = enum.auto()  # an async handler lags
+    PRESS = enum.auto()  # it sends so much that the others would have to wait
     WORK = enum.auto()  # one read has made enough work for one turn
     TAIL = enum.auto()  # what came behind the request is not handled yet
     FAILURE = enum.auto()  # nothing behind the broken frame counts
@@ -74,6 +77,7 @@ class ServerWebSocket(Outbox, Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "_doomed",
         "_end_now",
         "_inbox",
         "_last_topics",
@@ -109,6 +113,7 @@ class ServerWebSocket(Outbox, Generic[T]):
         self._spawn = spawn
         self._inbox: Inbox | None = None  # while an async handler runs
         self._paused = False
+        self._doomed = False  # the end of the turn is its end
         self._last_topics: list[str] | None = None  # once closed: the topics it had
         self._end_now: bool | None = None  # once the last frame was flushed and has to drain
 
@@ -145,7 +150,7 @@ class ServerWebSocket(Outbox, Generic[T]):
 
     # Sending
 
-    def send(self, message: str | bytes, compress: bool = False) -> int:
+    def send(self, message: Message, compress: bool = False) -> int:
         """
         Send a text (`str`) or binary message (`bytes`, `bytearray`, `memoryview`).
 
@@ -158,16 +163,16 @@ class ServerWebSocket(Outbox, Generic[T]):
         """Like `send`, for a `str` only."""
         return self._send(_text("send_text", message), compress)
 
-    def send_binary(self, message: bytes, compress: bool = False) -> int:
+    def send_binary(self, message: Binary, compress: bool = False) -> int:
         """Like `send`, for bytes only."""
         return self._send(_bytes("send_binary", message), compress)
 
-    def ping(self, data: str | bytes = b"") -> int:
+    def ping(self, data: Message = b"") -> int:
         """Send a Ping of at most 125 bytes. Returns what `send` returns."""
         payload = _control_payload(data)
         return self._put(control_header(Opcode.PING, payload), payload, False)
 
-    def pong(self, data: str | bytes = b"") -> int:
+    def pong(self, data: Message = b"") -> int:
         """Send a Pong nobody asked for, of at most 125 bytes; pings are answered without your help."""
         payload = _control_payload(data)
         return self._put(control_header(Opcode.PONG, payload), payload, False)
@@ -201,7 +206,7 @@ class ServerWebSocket(Outbox, Generic[T]):
             return topic in self._last_topics
         return self._turn.topics.is_subscribed(self, topic)
 
-    def publish(self, topic: str, message: str | bytes, compress: bool = False) -> int:
+    def publish(self, topic: str, message: Message, compress: bool = False) -> int:
         """
         Send a message to all who hear `topic`, but for this socket (see `publish_to_self`).
 
@@ -215,7 +220,7 @@ class ServerWebSocket(Outbox, Generic[T]):
         """Like `publish`, for a `str` only."""
         return self.publish(topic, _text("publish_text", message), compress)
 
-    def publish_binary(self, topic: str, message: bytes, compress: bool = False) -> int:
+    def publish_binary(self, topic: str, message: Binary, compress: bool = False) -> int:
         """Like `publish`, for bytes only."""
         return self.publish(topic, _bytes("publish_binary", message), compress)
 
@@ -316,14 +321,17 @@ class ServerWebSocket(Outbox, Generic[T]):
 
     def dropped(self) -> None:
         if self._handler.close_on_backpressure_limit:
-            self._turn.afterwards(self.terminate)
+            self.broken()
 
     def broken(self) -> None:
-        self._turn.afterwards(self.terminate)
+        if not self._doomed:
+            self._doomed = True
+            self._turn.afterwards(self.terminate)
 
     def _drained(self) -> None:
         if self._end_now is not None:
-            self._wire.finish(self._end_now)
+            if self._run is None:  # else the last frame waits for the end of the turn
+                self._wire.finish(self._end_now)
         elif self._open:
             self._emit(self._handler.drain)
 
@@ -422,11 +430,11 @@ def _text(method: str, message: str) -> str:
     return message
 
 
-def _bytes(method: str, message: bytes) -> bytes:
+def _bytes(method: str, message: Binary) -> Binary:
     if not isinstance(message, bytes | bytearray | memoryview):
         raise TypeError(f"{method} expects bytes, bytearray or memoryview, got {type(message).__name__}")
     return message
 
 
-def _control_payload(data: str | bytes) -> bytes:
+def _control_payload(data: Message) -> bytes:
     return data.encode() if isinstance(data, str) else bytes(_bytes("a ping or pong", data))

@@ -49,6 +49,9 @@ EACH_LOOP: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "uvloop": new_event_loop,
 }
 
+# Seconds after which a test hangs. It decides nothing: pytest-timeout cannot interrupt a loop of uvloop's.
+HANG: Final = 25
+
 # RFC 6455, 1.3: the example.
 KEY: Final = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -99,9 +102,11 @@ async def serving(
         # No loop runs in the helper thread, so there the server makes a thread of its own.
         server = await asyncio.to_thread(serve) if in_thread else serve()
         try:
-            yield server
+            async with asyncio.timeout(HANG):
+                yield server
         finally:
-            await server.stop(close_active_connections=True)
+            async with asyncio.timeout(HANG):
+                await server.stop(close_active_connections=True)
     finally:
         logging.getLogger().removeHandler(complaints)
     assert complains is bool(complaints.heard), complaints.heard
@@ -177,9 +182,7 @@ FIELDS: Final = {
 }
 
 
-def handshake(
-    changes: Mapping[str, str | list[str] | None] | None = None, *, line: str = "GET / HTTP/1.1"
-) -> bytes:
+def handshake(changes: Mapping[str, str | list[str] | None] | None = None, *, line: str = "GET / HTTP/1.1") -> bytes:
     """An opening handshake with these changes to its fields: None leaves one away, a list is several lines."""
     head = f"{line}\r\n"
     for name, value in {**FIELDS, **(changes or {})}.items():
@@ -277,6 +280,14 @@ class Client:
             frames.append(await self.receive())
         return frames
 
+    async def receive_until_dropped(self) -> list[Frame]:
+        """All whole frames until the connection ends, in good order or not."""
+        frames = []
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while True:
+                frames.append(await self.receive())
+        return frames
+
     async def receive_answer(self) -> Answer:
         """An HTTP answer with all of its body."""
         while b"\r\n\r\n" not in self._unread:
@@ -338,7 +349,7 @@ async def connected(
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something that happens on this loop and that nobody is told of, such as what the kernel has taken."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - nobody could set an event
         await asyncio.sleep(0.001)
 
 

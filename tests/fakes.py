@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 
 from bunws.handler import Handler
-from bunws.turn import Turn
+from bunws.turn import MessageDeflater, Turn
 from bunws.websocket import PauseReason, ServerWebSocket
 
 
@@ -96,7 +96,9 @@ class FakeServer:
         self.wires: dict[ServerWebSocket[object], FakeWire] = {}
         self.transports: dict[ServerWebSocket[object], FakeTransport] = {}
 
-    def connect(self, room: int = 1 << 60, data: object = None) -> ServerWebSocket[object]:
+    def connect(
+        self, room: int = 1 << 60, data: object = None, *, deflater: MessageDeflater | None = None
+    ) -> ServerWebSocket[object]:
         transport, wire = FakeTransport(room), FakeWire()
         ws: ServerWebSocket[object] = ServerWebSocket(
             self.turn,
@@ -107,6 +109,7 @@ class FakeServer:
             data=data,
             protocol="",
             remote_address="192.0.2.1",
+            deflater=deflater,
         )
         transport.socket = ws
         self.wires[ws], self.transports[ws] = wire, transport

@@ -23,7 +23,18 @@ from multidict import CIMultiDict
 import bunws
 
 
-__all__ = ["PATIENCE", "Answer", "RawClient", "RawWebSocket", "Script", "closed", "eventually", "hello", "quiet", "until"]
+__all__ = [
+    "PATIENCE",
+    "Answer",
+    "RawClient",
+    "RawWebSocket",
+    "Script",
+    "closed",
+    "eventually",
+    "hello",
+    "quiet",
+    "until",
+]
 
 PATIENCE = 20.0  # seconds
 ROOT = Path(__file__).parent.parent
@@ -38,7 +49,7 @@ def hello(request: bunws.Request, server: bunws.Server) -> bunws.Response:
 async def until(condition: Callable[[], object]) -> None:
     """Let the running loop work until `condition` holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # states of a server have no events
             await asyncio.sleep(0)
 
 
@@ -64,12 +75,12 @@ def closed(server: bunws.Server) -> None:
 
 @contextmanager
 def quiet(server: bunws.Server) -> Iterator[bunws.Server]:
-    """A server whose clients need not say goodbye."""
-    try:
-        yield server
-    finally:
-        server.stop(close_active_connections=True)
-        closed(server)
+    """A server whose clients need not say goodbye, and the end of its thread."""
+    with server:
+        try:
+            yield server
+        finally:
+            server.stop(close_active_connections=True)
 
 
 class Answer(NamedTuple):
@@ -165,9 +176,10 @@ class RawWebSocket(RawClient):
         if opcode is None:
             opcode = 1 if isinstance(message, str) else 2
         size = len(payload)
-        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-        if size > 65_535:
-            length = b"\xff" + size.to_bytes(8, "big")
+        if size < 126:
+            length = bytes([0x80 | size])
+        else:
+            length = b"\xfe" + size.to_bytes(2, "big") if size < 65_536 else b"\xff" + size.to_bytes(8, "big")
         return self.send(bytes([0x80 | opcode]) + length + bytes(4) + payload)
 
     def hear(self) -> tuple[int, bytes]:
@@ -218,6 +230,8 @@ class Script:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self.end()
 
     def line(self) -> str:

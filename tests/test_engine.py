@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import inspect
 import re
 import tracemalloc
 from pathlib import Path
@@ -344,12 +343,10 @@ async def test_peer_that_never_answers_a_close_is_dropped_after_the_deadline() -
         assert await client.receive() == Frame.close(4000)
         for _ in range(server.close_ticks - 1):
             server._sweeper.sweep()
-        await client.send(ping())
         assert server._engines
 
         server._sweeper.sweep()
-        with pytest.raises(ConnectionResetError):
-            await client.has_ended()
+        assert await client.has_ended()
         await until(lambda: not server._engines)
         assert await closed.get() == (4000, "")
         assert closed.empty()
@@ -423,8 +420,7 @@ async def test_terminate_drops_the_connection_without_a_close() -> None:
 
     async with serving(table(closed, message=message)) as server, connected(server) as client:
         await client.send(text("a"))
-        with pytest.raises((ConnectionResetError, EOFError)):
-            await client.receive()
+        assert await client.receive_until_dropped() == []
         assert await closed.get() == (1006, "")  # told before `terminate` returned
         assert await closed.get() == (3, "behind")
         assert closed.empty()
@@ -435,8 +431,13 @@ async def test_terminate_drops_the_connection_without_a_close() -> None:
 
 async def test_one_message_may_come_in_many_fragments_with_control_frames_in_between() -> None:
     got: list[object] = []
+
+    def message(ws: Socket, message: str | bytes) -> None:
+        got.append(message)
+        ws.send("done")
+
     handlers = {
-        "message": lambda ws, message: (got.append(message), ws.send("done")),
+        "message": message,
         "ping": lambda ws, data: got.append(("ping", data)),
         "pong": lambda ws, data: got.append(("pong", data)),
     }
@@ -615,7 +616,6 @@ async def test_constructor_of_the_parser_takes_what_the_engine_gives_it() -> Non
         WSProtocol(*arguments[:-1])
     with pytest.raises(TypeError):
         WSProtocol(*arguments, None)
-    assert inspect.getsource(engine.Engine._install_parser).count("\n            ") == len(arguments)
 
 
 async def test_every_failure_that_the_engine_translates_is_one_that_picows_tells(

@@ -233,7 +233,9 @@ def test_a_second_signal_ends_a_coroutine_that_waits_for_its_server_at_once() ->
 
 @pytest.mark.parametrize("run", ["asyncio.run(main())", "import uvloop; uvloop.run(main())"], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize(
-    ("signum", "name"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "SystemExit")], ids=["SIGINT", "SIGTERM"]
+    ("signum", "name"),
+    [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "SystemExit")],
+    ids=["SIGINT", "SIGTERM"],
 )
 def test_a_coroutine_that_waits_for_something_else_is_told(run: str, signum: signal.Signals, name: str) -> None:
     code = f"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import resource
@@ -146,11 +147,27 @@ def plainly(request: bunws.Request, server: bunws.Server) -> bunws.Response | No
 
 
 @pytest.mark.parametrize("fetch", [plainly, at_once, later])
+async def test_client_that_leaves_before_it_is_refused_disturbs_nobody(fetch: Callable[..., object]) -> None:
+    async with serving({}, fetch=fetch) as server, connection(server) as client:
+        await client.send(handshake({"Sec-WebSocket-Key": None}))
+        client.socket.close()
+        async with connection(server) as other:
+            await other.send(handshake())
+            assert (await other.receive_answer()).status == 101
+        await until(lambda: not server._connections)
+
+
+@pytest.mark.parametrize("fetch", [plainly, at_once, later])
 async def test_frames_behind_the_request_in_the_same_packet_are_delivered_behind_open(
     fetch: Callable[..., object],
 ) -> None:
     got: list[object] = []
-    table = {"open": lambda ws: (got.append("open"), ws.send("hello")), "message": echo}
+
+    def on_open(ws: Socket) -> None:
+        got.append("open")
+        ws.send("hello")
+
+    table = {"open": on_open, "message": echo}
     async with serving(table, fetch=fetch) as server, connection(server) as client:
         large = b"a" * 300_000
         wire = handshake() + text("one") + ping(b"2") + binary(large) + text("three")
@@ -400,7 +417,10 @@ async def test_pings_of_either_side_are_answered(in_thread: bool) -> None:
     async with serving(table, in_thread=in_thread) as server, dialled(server) as client:
         await (await client.ping(b"hello?"))
         await client.send("ping me")
-        assert [await asyncio.to_thread(got.get) for _ in range(2)] == [("ping", b"hello?"), ("pong", b"are you there?")]
+        assert [await asyncio.to_thread(got.get) for _ in range(2)] == [
+            ("ping", b"hello?"),
+            ("pong", b"are you there?"),
+        ]
 
 
 async def test_what_is_no_message_raises_and_sends_nothing() -> None:
@@ -427,17 +447,22 @@ async def test_what_is_no_message_raises_and_sends_nothing() -> None:
 
 async def test_bytes_like_messages_are_binary_and_taken_at_the_time_of_the_call() -> None:
     def message(ws: Socket, _: str) -> None:
-        changing = bytearray(b"before")
+        changing: Any = bytearray(b"before")
         assert ws.send(changing) == 6
-        assert ws.send(memoryview(changing)[:2]) == 2
+        view: Any = memoryview(changing)[:2]
+        assert ws.send(view) == 2
+        view.release()
         assert ws.publish("all", changing) == 6
         changing[:] = b"behind"
 
-    async with serving({"open": lambda ws: ws.subscribe("all"), "message": message}) as server:
-        async with connected(server) as client, connected(server) as other:
-            await client.send(text("go"))
-            assert [await client.receive(), await client.receive()] == [Frame.binary(b"before"), Frame.binary(b"be")]
-            assert await other.receive() == Frame.binary(b"before")
+    async with (
+        serving({"open": lambda ws: ws.subscribe("all"), "message": message}) as server,
+        connected(server) as client,
+        connected(server) as other,
+    ):
+        await client.send(text("go"))
+        assert [await client.receive(), await client.receive()] == [Frame.binary(b"before"), Frame.binary(b"be")]
+        assert await other.receive() == Frame.binary(b"before")
 
 
 async def test_return_codes_are_bytes_of_the_payload() -> None:
@@ -558,9 +583,9 @@ async def test_socket_may_be_terminated_in_open() -> None:
     table = {"open": lambda ws: ws.terminate(), "close": lambda ws, code, reason: told.append((code, reason))}
     async with serving(table) as server, connection(server) as client:
         await client.send(handshake(), text("ignored"))
-        with pytest.raises((EOFError, ConnectionResetError)):
+        with contextlib.suppress(EOFError, ConnectionResetError):  # the end may overtake the 101
             await client.receive_answer()
-            await client.receive()
+        assert await client.receive_until_dropped() == []
         await until(lambda: not server._engines)
         assert told == [(1006, "")]
 
@@ -882,9 +907,7 @@ async def test_all_that_is_sent_in_one_turn_leaves_in_one_write_and_in_the_order
             for n in range(5)
             for each in (Frame.text(f"send {n}"), Frame.text(f"server {n}"), Frame.ping(b"%d" % n))
         ]
-        assert others[:15] == [
-            Frame.text(f"{kind} {n}") for n in range(5) for kind in ("server", "own", "to b")
-        ]
+        assert others[:15] == [Frame.text(f"{kind} {n}") for n in range(5) for kind in ("server", "own", "to b")]
 
 
 async def test_publish_reaches_all_others_and_with_publish_to_self_oneself() -> None:
@@ -995,13 +1018,16 @@ async def test_cork_runs_its_callback_and_returns_what_that_returns() -> None:
 
 @pytest.mark.parametrize("in_thread", [False, True])
 async def test_server_publish_reaches_every_subscriber_from_any_thread(in_thread: bool) -> None:
-    async with serving({"open": lambda ws: ws.subscribe("news")}, in_thread=in_thread) as server:
-        async with connected(server) as client, connected(server) as other:
-            assert await asyncio.to_thread(server.publish, "news", "from a thread") == 13
-            assert await asyncio.to_thread(server.publish, "none", "x") == 0
-            assert await client.receive() == Frame.text("from a thread")
-            assert await other.receive() == Frame.text("from a thread")
-            assert server.subscriber_count("news") == 2
+    async with (
+        serving({"open": lambda ws: ws.subscribe("news")}, in_thread=in_thread) as server,
+        connected(server) as client,
+        connected(server) as other,
+    ):
+        assert await asyncio.to_thread(server.publish, "news", "from a thread") == 13
+        assert await asyncio.to_thread(server.publish, "none", "x") == 0
+        assert await client.receive() == Frame.text("from a thread")
+        assert await other.receive() == Frame.text("from a thread")
+        assert server.subscriber_count("news") == 2
 
 
 async def test_thousand_clients_in_one_room_hear_everything() -> None:
