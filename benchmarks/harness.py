@@ -76,6 +76,21 @@ class Run:
         return self.usage.cpu_seconds / self.tally.received * 1e9
 
     @property
+    def cpu_us_per_message(self) -> float:
+        """Server CPU time per message that was sent to it, whatever it became, in microseconds."""
+        return self.usage.cpu_seconds / self.tally.sent * 1e6
+
+    @property
+    def bytes_per_copy(self) -> float:
+        """Bytes on the wire, frame headers included."""
+        return self.tally.bytes / self.tally.received
+
+    @property
+    def compressed_share(self) -> float:
+        """Of the copies, those that came compressed: 0 to 1."""
+        return self.tally.compressed / self.tally.received
+
+    @property
     def load_cpu_ns_per_copy(self) -> float:
         return self.tally.cpu_seconds / self.tally.received * 1e9
 

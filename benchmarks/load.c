@@ -9,17 +9,22 @@
  *         expected copy has arrived everywhere. So nothing piles up, and no server looks fast by dropping.
  *
  *   load --port P --mode chat|echo|idle [--clients N] [--senders N] [--messages K] [--size S] [--publish-to-self]
- *        [--warmup SECONDS] [--seconds SECONDS] [--rounds LIMIT] [--timeout SECONDS] [--marks]
+ *        [--text FILE] [--deflate] [--warmup SECONDS] [--seconds SECONDS] [--rounds LIMIT] [--timeout SECONDS] [--marks]
  *
  *   chat   every client hears every message, its own only with --publish-to-self
  *   echo   every client hears its own messages
  *   idle   prints OPEN, holds the connections until stdin closes
  *
+ * --text: every message is the content of this file, with the name of the message written over its beginning.
+ * --deflate (one sender, and built with -DDEFLATE -lz): offer permessage-deflate, and insist that each message of the
+ * server stands for itself. The first copy of a message is inflated and compared whole; a copy of the same bytes needs
+ * no more than that, any other is inflated as well. What comes plain is told apart.
+ *
  * With --marks it prints START before the counted rounds and END after them, and each time waits for a line on stdin,
  * so that whoever drives it can read the server's clocks while both sides rest. The last line on stdout is one JSON
  * object. Exit code 1 and an "error" in that object: the server (or this file) is wrong, and no number counts.
  *
- * Linux (epoll) and any other POSIX system (poll). Nothing but libc.
+ * Linux (epoll) and any other POSIX system (poll). Nothing but libc, and zlib for --deflate.
  */
 
 #include <arpa/inet.h>
@@ -42,6 +47,9 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
+#endif
+#ifdef DEFLATE
+#include <zlib.h>
 #endif
 
 enum {
@@ -73,7 +81,8 @@ static struct {
     Mode mode;
     uint32_t clients, senders, messages;
     size_t size;
-    int publish_to_self, marks;
+    const char *text;
+    int publish_to_self, deflate, marks;
     double warmup, seconds, timeout;
     uint64_t rounds;
 } options = {
@@ -83,7 +92,7 @@ static struct {
 static Client *clients;
 static uint32_t *heard;  /* per listener and sender: the sequence number that must come next */
 static uint64_t missing; /* copies that the present round still owes, over all clients */
-static uint64_t sent, received, bytes;
+static uint64_t sent, received, compressed, bytes;
 static double deadline;
 
 static unsigned char header[HEADER_MAX]; /* how every copy starts: RFC 6455, 5.2 leaves one way to write a length */
@@ -258,16 +267,98 @@ static void hear(Client *client, const unsigned char *payload) {
         fail("client %u got a corrupt message", client->index);
 }
 
+#ifdef DEFLATE
+
+/* A message of the present round as it came over the wire: what was inflated and compared once. */
+typedef struct {
+    uint32_t sequence;
+    size_t size; /* 0: nothing yet */
+    unsigned char *wire;
+} Form;
+
+static Form *forms; /* one for each message of a round */
+static unsigned char *plain;
+static z_stream inflater;
+
+static size_t wire_room(void) { return options.size + options.size / 64 + 64; }
+
+static void make_forms(void) {
+    forms = allocate(options.messages, sizeof *forms);
+    for (uint32_t i = 0; i < options.messages; i++) forms[i].wire = allocate(1, wire_room());
+    plain = allocate(1, options.size + 1);
+    if (inflateInit2(&inflater, -15) != Z_OK) fail("zlib does not start");
+}
+
+static void inflate_message(const Client *client, const unsigned char *wire, size_t size) {
+    static const unsigned char tail[] = {0, 0, 255, 255}; /* RFC 7692, 7.2.2 */
+    inflateReset(&inflater);
+    inflater.next_out = plain;
+    inflater.avail_out = (uInt)options.size + 1;
+    const unsigned char *parts[] = {wire, tail};
+    size_t sizes[] = {size, sizeof tail};
+    for (int i = 0; i < 2; i++) {
+        inflater.next_in = (unsigned char *)parts[i];
+        inflater.avail_in = (uInt)sizes[i];
+        int code = inflate(&inflater, Z_SYNC_FLUSH);
+        if (code == Z_STREAM_END) break; /* a block with BFINAL set: 7.2.3.4 */
+        if (code != Z_OK && code != Z_BUF_ERROR) fail("client %u got what does not inflate", client->index);
+    }
+    if (inflater.avail_out != 1) fail("client %u got a compressed message of a wrong length", client->index);
+    if (memcmp(plain + NAME_SIZE, text + NAME_SIZE, options.size - NAME_SIZE) != 0)
+        fail("client %u got a corrupt compressed message", client->index);
+}
+
+static void hear_compressed(Client *client, const unsigned char *wire, size_t size) {
+    uint32_t sequence = heard[client->index]; /* the one sender's next */
+    Form *form = &forms[sequence % options.messages];
+    if (!form->size || form->sequence != sequence || form->size != size || memcmp(form->wire, wire, size) != 0) {
+        inflate_message(client, wire, size);
+        form->sequence = read_digits(plain + 3, 5);
+        form->size = size;
+        memcpy(form->wire, wire, size);
+    } else {
+        write_name(plain, 0, sequence); /* the same bytes as those that were inflated */
+    }
+    compressed++;
+    hear(client, plain);
+}
+
+/* A text frame of any length. Returns the bytes used, 0 means: need more, or something else. */
+static size_t hear_any(Client *client, const unsigned char *p, size_t n) {
+    if (n < 2 || (p[0] & 0xBF) != 0x81 || p[1] & 0x80) return 0;
+    size_t size = p[1], at = 2;
+    if (size >= 126) {
+        at = size == 126 ? 4 : 10;
+        if (n < at) return 0;
+        size = 0;
+        for (size_t i = 2; i < at; i++) size = size << 8 | p[i];
+    }
+    if (size > wire_room()) fail("client %u got a frame of %zu bytes", client->index, size);
+    if (n < at + size) return 0;
+    if (p[0] & 0x40) hear_compressed(client, p + at, size);
+    else if (size == options.size) hear(client, p + at);
+    else fail("client %u got a plain frame of a wrong length", client->index);
+    return at + size;
+}
+
+#else
+
+static void make_forms(void) { fail("this load was built without zlib: its headers are missing"); }
+static size_t wire_room(void) { return options.size; }
+static size_t hear_any(Client *client, const unsigned char *p, size_t n) { return (void)client, (void)p, n * 0; }
+
+#endif
+
 /* Anything but a whole copy in the expected form. Returns the bytes used, 0 means: need more. */
 static size_t hear_uncommon(Client *client, const unsigned char *p, size_t n) {
     if (n < 2) return 0;
     unsigned opcode = p[0] & 0x0F;
     size_t size = p[1] & 0x7F;
-    if (p[0] & 0x70) fail("client %u got reserved bits that were not negotiated", client->index);
+    if (p[0] & (options.deflate && opcode == 1 ? 0x30 : 0x70)) fail("client %u got reserved bits that were not negotiated", client->index);
     if (p[1] & 0x80) fail("client %u got a masked frame", client->index);
     if (opcode == 1) {
         if (!(p[0] & 0x80)) fail("client %u got a fragmented message", client->index);
-        if (memcmp(p, header, n < header_size ? n : header_size) != 0)
+        if (!options.deflate && memcmp(p, header, n < header_size ? n : header_size) != 0)
             fail("client %u got a frame of a wrong length", client->index);
         return 0;
     }
@@ -284,20 +375,21 @@ static size_t consume(Client *client, const unsigned char *p, size_t n) {
     const unsigned char *start = p;
     size_t frame_size = header_size + options.size;
     for (;;) {
-        if (n >= frame_size && memcmp(p, header, header_size) == 0) {
+        if (!options.deflate && n >= frame_size && memcmp(p, header, header_size) == 0) {
             hear(client, p + header_size);
             p += frame_size;
             n -= frame_size;
             continue;
         }
-        size_t used = hear_uncommon(client, p, n);
+        size_t used = options.deflate ? hear_any(client, p, n) : 0;
+        if (used == 0) used = hear_uncommon(client, p, n);
         if (used == 0) return (size_t)(p - start);
         p += used;
         n -= used;
     }
 }
 
-static size_t carry_size(void) { return HEADER_MAX + 128 + options.size; }
+static size_t carry_size(void) { return HEADER_MAX + 128 + (options.deflate ? wire_room() : options.size); }
 
 static void keep_carry(Client *client, const unsigned char *p, size_t n) {
     if (n > 0 && !client->carry) client->carry = allocate(1, carry_size());
@@ -458,8 +550,8 @@ static void shake_hands(Client *client) {
     base64(nonce, sizeof nonce, key);
     int n = snprintf(request, sizeof request,
                      "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n",
-                     options.port, key);
+                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s\r\n",
+                     options.port, key, options.deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
     if (write(client->fd, request, (size_t)n) != n) fail("client %u cannot write its handshake", client->index);
 
     size_t size = 0;
@@ -480,8 +572,10 @@ static void shake_hands(Client *client) {
     base64(digest, sizeof digest, accept);
     if (!find_field(head, "Sec-WebSocket-Accept", value, sizeof value) || strcmp(value, accept) != 0)
         fail("client %u got a wrong Sec-WebSocket-Accept", client->index);
-    if (find_field(head, "Sec-WebSocket-Extensions", value, sizeof value))
-        fail("client %u got an extension that it did not offer", client->index);
+    if (find_field(head, "Sec-WebSocket-Extensions", value, sizeof value) != options.deflate)
+        fail("client %u got %s", client->index, options.deflate ? "no compression" : "an extension that it did not offer");
+    if (options.deflate && !strstr(head, "server_no_context_takeover"))
+        fail("client %u got a server whose messages do not stand for themselves", client->index);
 
     size_t behind = size - head_size; /* frames may come in one read with the head */
     memcpy(input, head + head_size, behind);
@@ -545,18 +639,18 @@ static void mark(const char *word) {
 static void play_rounds(void) {
     play(options.warmup, UINT64_MAX);
     mark("START");
-    sent = received = bytes = 0;
+    sent = received = compressed = bytes = 0;
     double started = now(), cpu_started = cpu_seconds();
     uint64_t rounds = play(options.seconds, options.rounds);
     double seconds = now() - started, cpu = cpu_seconds() - cpu_started;
-    uint64_t counted = received;
+    uint64_t counted = received, counted_compressed = compressed;
     mark("END");
 
     handle_ready(50); /* nothing more may come; if it does, `hear` fails */
-    printf("{\"clients\": %u, \"rounds\": %llu, \"sent\": %llu, \"received\": %llu, \"bytes\": %llu, "
-           "\"seconds\": %.6f, \"cpu_seconds\": %.6f, \"errors\": 0}\n",
+    printf("{\"clients\": %u, \"rounds\": %llu, \"sent\": %llu, \"received\": %llu, \"compressed\": %llu, "
+           "\"bytes\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"errors\": 0}\n",
            options.clients, (unsigned long long)rounds, (unsigned long long)sent, (unsigned long long)counted,
-           (unsigned long long)bytes, seconds, cpu);
+           (unsigned long long)counted_compressed, (unsigned long long)bytes, seconds, cpu);
 }
 
 static void hold(void) {
@@ -571,8 +665,8 @@ static void hold(void) {
         for (uint32_t i = 0; i < options.clients; i++)
             if (all[i].revents) read_ready(&clients[i]);
     }
-    printf("{\"clients\": %u, \"rounds\": 0, \"sent\": 0, \"received\": 0, \"bytes\": %llu, \"seconds\": %.6f, "
-           "\"cpu_seconds\": %.6f, \"errors\": 0}\n",
+    printf("{\"clients\": %u, \"rounds\": 0, \"sent\": 0, \"received\": 0, \"compressed\": 0, \"bytes\": %llu, "
+           "\"seconds\": %.6f, \"cpu_seconds\": %.6f, \"errors\": 0}\n",
            options.clients, (unsigned long long)bytes, now() - started, cpu_seconds() - cpu_started);
     free(all);
 }
@@ -593,6 +687,7 @@ static void read_options(int argc, char **argv) {
         {"senders", 1, 0, 'w'},  {"messages", 1, 0, 'k'}, {"size", 1, 0, 's'},
         {"warmup", 1, 0, 'u'},   {"seconds", 1, 0, 't'}, {"rounds", 1, 0, 'r'},
         {"timeout", 1, 0, 'o'},  {"publish-to-self", 0, 0, 'P'}, {"marks", 0, 0, 'M'},
+        {"text", 1, 0, 'x'},     {"deflate", 0, 0, 'D'},
         {0, 0, 0, 0},
     };
     int option, index, has_mode = 0;
@@ -610,6 +705,8 @@ static void read_options(int argc, char **argv) {
         case 'o': options.timeout = number(name, optarg, 1, 86400); break;
         case 'P': options.publish_to_self = 1; break;
         case 'M': options.marks = 1; break;
+        case 'x': options.text = optarg; break;
+        case 'D': options.deflate = 1; break;
         case 'm':
             has_mode = 1;
             if (strcmp(optarg, "chat") == 0) options.mode = CHAT;
@@ -624,7 +721,26 @@ static void read_options(int argc, char **argv) {
     if (!options.senders) options.senders = options.clients;
     if (options.mode == IDLE) options.senders = 0;
     if (options.senders > options.clients) fail("--senders must not exceed --clients");
+    if (options.deflate && (options.mode != CHAT || options.senders != 1)) fail("--deflate is for a chat with --senders 1");
     if (options.senders > SENDERS_MAX) fail("more than %d senders cannot be named", SENDERS_MAX);
+}
+
+/* Fills `text`, and sets the size of a message where it is that of a file. */
+static void read_text(void) {
+    FILE *file = options.text ? fopen(options.text, "rb") : NULL;
+    if (options.text && !file) fail("cannot read %s: %s", options.text, strerror(errno));
+    if (file) {
+        if (fseek(file, 0, SEEK_END) != 0) fail("cannot read %s: %s", options.text, strerror(errno));
+        options.size = (size_t)ftell(file);
+        rewind(file);
+        if (options.size < NAME_SIZE || options.size > 16 << 20) fail("a text has 8 bytes to 16 MiB");
+    }
+    text = allocate(1, options.size + 8);
+    for (size_t i = 0; i < options.size; i++) text[i] = (unsigned char)('a' + i % 26);
+    if (file) {
+        if (fread(text, 1, options.size, file) != options.size) fail("cannot read all of %s", options.text);
+        fclose(file);
+    }
 }
 
 static uint32_t copies_expected_by(uint32_t index) {
@@ -642,9 +758,9 @@ int main(int argc, char **argv) {
     deadline = now() + options.timeout;
     seed();
 
+    read_text();
     header_size = write_header(header, 0x81, options.size, 0);
-    text = allocate(1, options.size + 8);
-    for (size_t i = 0; i < options.size; i++) text[i] = (unsigned char)('a' + i % 26);
+    if (options.deflate) make_forms();
     input = allocate(1, carry_size() + (READ_SIZE > HEAD_MAX ? READ_SIZE : HEAD_MAX));
     clients = allocate(options.clients, sizeof *clients);
     heard = allocate(options.mode == CHAT ? (size_t)options.clients * options.senders : options.senders, sizeof *heard);

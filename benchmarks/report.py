@@ -7,13 +7,16 @@ Rule 2: a number that is not ranked takes part in no ratio.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.harness import Row, Run
+
+    # What one more column shows of a peer's runs.
+    Columns: TypeAlias = Mapping[str, Callable[[Row], str]]
 
 
 __all__ = ["rates", "table"]
@@ -39,16 +42,17 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def rates(rows: Sequence[Row]) -> str:
+def rates(rows: Sequence[Row], more: Columns | None = None) -> str:
     """Copies a second and CPU per copy of every peer, with ratios, how busy both sides were, and a legend."""
-    heading = ["peer", "version", "copies/s", "CPU ns"]
+    more = more or {}
+    heading = ["peer", "version", "copies/s", "CPU ns", *more]
     heading += [f"{what} / {peer}" for what in ("speed", "CPU") for peer in COMPARED_WITH]
     heading += ["spread", "server busy", "others", "load busy", "load ns", "ranked"]
     by_name = {row.peer.name: row for row in rows}
-    return f"{table(heading, [_rates_of(row, by_name) for row in rows])}\n{RATES_LEGEND}"
+    return f"{table(heading, [_rates_of(row, by_name, more) for row in rows])}\n{RATES_LEGEND}"
 
 
-def _rates_of(row: Row, by_name: dict[str, Row]) -> list[str]:
+def _rates_of(row: Row, by_name: dict[str, Row], more: Columns) -> list[str]:
     cpu = [run.cpu_ns_per_copy for run in row.ranked or row.runs]
     others = [run.others for run in row.runs if run.others is not None]
     return [
@@ -56,6 +60,7 @@ def _rates_of(row: Row, by_name: dict[str, Row]) -> list[str]:
         row.peer.version,
         f"{row.median(_speed):,.0f}",
         f"{row.median(_cpu):,.0f}",
+        *(show(row) for show in more.values()),
         *(_ratio(row, by_name.get(name), is_speed=True) for name in COMPARED_WITH),
         *(_ratio(row, by_name.get(name), is_speed=False) for name in COMPARED_WITH),
         f"{(max(cpu) - min(cpu)) / row.median(_cpu):.0%}",

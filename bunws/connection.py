@@ -14,8 +14,9 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Coroutine
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
+from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
 from .http.body import EMPTY, Body, ClientDisconnected
 from .http.request import Request, RequestHead
@@ -26,6 +27,8 @@ from .http.wire import CONTINUE, EndOfRequest, RequestParser, encode_response, e
 __all__ = ["Connection", "Exchange", "Site"]
 
 logger = logging.getLogger("bunws")
+
+_TIMEOUT: Final = HTTPError(408, "Request took too long")
 
 
 class Site(Protocol):
@@ -47,7 +50,7 @@ class Site(Protocol):
     def answer(self, request: Request) -> object:
         """Call `fetch`. Returns a Response, None or an awaitable; may raise anything."""
 
-    def answer_error(self, exc: Exception) -> object | None:
+    def answer_error(self, exc: BaseException) -> object | None:
         """Call `error`, likewise. None: there is no such handler."""
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> object:
@@ -83,6 +86,7 @@ class Connection(asyncio.Protocol):
         "_ending_ticks",
         "_eof",
         "_idle_ticks",
+        "_last_left",
         "_parser",
         "_reading",
         "_receiving",
@@ -105,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._idle_ticks = 0
+        self._last_left = 0  # bytes that the transport held at the last tick
         self._ending_ticks = 0  # that are left for the peer to close; 0: not ending
         #: Ticks that this connection may idle (`server.timeout`).
         self.allowed_ticks = site.http_ticks
@@ -171,23 +176,48 @@ class Connection(asyncio.Protocol):
         elif self.current is None and not self._ending_ticks:
             self.transport.close()
 
+    def renew(self) -> None:
+        """The server counts in other ticks."""
+        self._idle_ticks = 0
+        self.allowed_ticks = self._site.http_ticks
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client cannot be talked to any more."""
+        return self.transport is None or self.transport.is_closing() or self._eof
+
     def tick(self) -> None:
         """timeouts.Ticking"""
-        if self.transport is None:
+        transport = self.transport
+        if transport is None:
             return
+        left = transport.get_write_buffer_size()
+        moves = bool(self._last_left) and left != self._last_left
+        self._last_left = left
         if self._ending_ticks:
-            self._ending_ticks -= 1
+            # A slow reader has all the time it needs, as long as it takes something.
+            self._ending_ticks = self._site.close_ticks if moves else self._ending_ticks - 1
             if not self._ending_ticks:
-                self.transport.abort()
+                transport.abort()
             return
-        if self.current is not None and self._receiving is None:
-            return  # it is the handler's turn
+        if moves or (self.current is not None and self._receiving is None):
+            return  # it is the client's turn to read, or the handler's
         self._idle_ticks += 1
         if self.allowed_ticks and self._idle_ticks > self.allowed_ticks:
-            if self._receiving is not None or self._parser.in_head:
-                self._refuse(HTTPError(408, "Request took too long"))
-            else:
-                self.transport.close()
+            self._time_out(transport)
+
+    def _time_out(self, transport: asyncio.Transport) -> None:
+        exchange = self._receiving
+        if exchange is not None and exchange is self.current:
+            # Its handler is told, by the body; what it answers then is replaced.
+            self._receiving = None
+            exchange.refusal = _TIMEOUT
+            exchange.body.fail(ClientDisconnected("the client took too long to send its request"))
+        elif exchange is not None or self._parser.in_head:
+            self._refuse(_TIMEOUT)
+        else:
+            self._ending_ticks = self._site.close_ticks
+            transport.close()
 
     # Private
 
@@ -252,7 +282,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(CONTINUE)
         try:
             result = self._site.answer(exchange.request)
-        except Exception as exc:
+        except RAISED as exc:
             result = self._raised(exchange, exc)
         if inspect.isawaitable(result):
             self._site.spawn(self._await(exchange, result))
@@ -262,32 +292,34 @@ class Connection(asyncio.Protocol):
     async def _await(self, exchange: Exchange, result: Awaitable[object]) -> None:
         try:
             response = await result
-        except Exception as exc:
+        except RAISED as exc:
+            if is_cancelled(exc):
+                if self.transport is not None and not exchange.upgraded:
+                    self.transport.abort()
+                raise
             response = self._raised(exchange, exc)
             if inspect.isawaitable(response):
                 response = await self._await_error(response)
-        except asyncio.CancelledError:
-            if self.transport is not None and not exchange.upgraded:
-                self.transport.abort()
-            raise
         self._respond(exchange, response)
         self._advance()
 
     async def _await_error(self, response: Awaitable[object]) -> object:
         try:
             return await response
-        except Exception:
+        except RAISED as exc:
+            if is_cancelled(exc):
+                raise
             logger.exception("bunws: the error handler raised")
             return _internal_server_error()
 
-    def _raised(self, exchange: Exchange, exc: Exception) -> object:
+    def _raised(self, exchange: Exchange, exc: BaseException) -> object:
         """A handler raised: what to answer instead; may have to be awaited."""
         if exc is exchange.refusal or isinstance(exc, ClientDisconnected):
             # The peer's mistake, which met the handler while it read the body.
             return Response("The request is incomplete", status=400)
         try:
             response = self._site.answer_error(exc)
-        except Exception:
+        except RAISED:
             logger.exception("bunws: the error handler raised")
             return _internal_server_error()
         if response is None:
@@ -298,9 +330,7 @@ class Connection(asyncio.Protocol):
     def _respond(self, exchange: Exchange, response: object) -> None:
         # They hold each other; an idle WebSocket should not carry the request that it came from.
         self.current = exchange.request._context = None
-        if exchange.upgraded:
-            return
-        if self.transport is None:
+        if exchange.upgraded or self.transport is None or self._ending_ticks:
             return
         if exchange.refusal is not None:
             self._refuse(exchange.refusal, exchange.head.method)

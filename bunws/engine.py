@@ -28,6 +28,7 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # no public API; see test_engine.py
 
+from .errors import RAISED
 from .exceptions import ProtocolError
 from .frames import CloseCode, Opcode, parse_close
 from .handler import Handler
@@ -242,12 +243,16 @@ class Engine(WSListener):
         self._stalled_ticks = 0  # since a closed peer took something of its backlog
         self._finishing_ticks = 0  # that are left for the peer to end the connection; 0: not finishing
 
-    def start(self, tail: bytes) -> None:
-        """Take over the transport, before anything was written to it; `tail` is what came behind the request."""
-        # uvloop's low-water mark is 16 bytes otherwise; so pause and resume mean "something is left" and "empty".
-        # Transports of TLS pause at the limit, others above it: there 0 would mean to pause for good.
-        self._transport.set_write_buffer_limits(high=0 if self._transport.can_write_eof() else 1)
+    def start(self, accept: bytes, tail: bytes) -> None:
+        """Take over the transport and send the 101, `accept`; `tail` is what came behind the request."""
         self._install_parser()
+        self._transport.write(accept)
+        # uvloop's low-water mark is 16 bytes otherwise; so pause and resume mean "something is left" and "empty".
+        # Over TLS they compare with "at least" where others say "more than": 0 would pause on whatever is written.
+        self._transport.set_write_buffer_limits(high=0 if self._transport.can_write_eof() else 1)
+        # HTTP answers that the client has not read yet may have paused the protocol before.
+        if self._transport.get_write_buffer_size():
+            self.ws.stuck()
         if tail:
             self.hold(PauseReason.TAIL)
             self._host.loop.call_soon(self._feed, tail)
@@ -271,7 +276,7 @@ class Engine(WSListener):
             ws = self.ws
             try:
                 result = self._handler.message(ws, message)
-            except Exception as exc:
+            except RAISED as exc:
                 ws._await(ws._raised(exc))
                 return
             if result is not None:
@@ -358,7 +363,7 @@ class Engine(WSListener):
     def _feed(self, tail: bytes) -> None:
         """Give the parser what came behind the request."""
         view = memoryview(tail)
-        while view and isinstance(parser := self._transport.get_protocol(), _Parser):
+        while view and self._failure is None and isinstance(parser := self._transport.get_protocol(), _Parser):
             buffer = parser.get_buffer(-1)
             size = min(len(buffer), len(view))
             buffer[:size] = view[:size]
@@ -409,7 +414,8 @@ class Engine(WSListener):
             self._host.loop.call_soon(self.release, PauseReason.PRESS)
 
     def renew(self) -> None:
-        """The limits of the handler have changed."""
+        """The limits of the handler have changed, and maybe the length of a tick."""
+        self._silent_ticks = 0
         self._renew = True
         self._quick = False
         if self._assembler is not None:

@@ -7,12 +7,12 @@ A socket without a running async handler has no inbox.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Coroutine
 from typing import Final, Protocol
 
+from .errors import RAISED, is_cancelled
 from .handler import Callback
 
 
@@ -29,10 +29,10 @@ class InboxOwner(Protocol):
     def _call(self, callback: Callback, *args: object) -> Awaitable[object] | None:
         """Run one handler; what it returns if that is to be awaited. Raises nothing."""
 
-    def _raised(self, exc: Exception) -> Awaitable[object] | None:
+    def _raised(self, exc: BaseException) -> Awaitable[object] | None:
         """A handler raised; what there is to be awaited now. Raises nothing."""
 
-    def _give_up(self, exc: Exception) -> None:
+    def _give_up(self, exc: BaseException) -> None:
         """The error handler raised as well."""
 
     def _inbox_full(self, full: bool) -> None:
@@ -75,11 +75,9 @@ class Inbox:
                 self._bytes -= _size(args)
                 self._read_again()
                 await self._finish(self._owner._call(callback, *args))
-        except asyncio.CancelledError:
-            # The server stops and has waited long enough: what waits is lost, but `close` is always told.
-            self._events.clear()
-            raise
         finally:
+            # If the server has stopped and waited long enough, what waits is lost; but `close` is always told.
+            self._events.clear()
             while (last := self._last) is not None:
                 self._last = None
                 await self._finish(self._owner._call(last[0], *last[1]))
@@ -90,12 +88,16 @@ class Inbox:
             return
         try:
             await running
-        except Exception as exc:
+        except RAISED as exc:
+            if is_cancelled(exc):
+                raise
             handling = self._owner._raised(exc)
             if handling is not None:
                 try:
                     await handling
-                except Exception as second:
+                except RAISED as second:
+                    if is_cancelled(second):
+                        raise
                     self._owner._give_up(second)
 
     def _read_again(self) -> None:
@@ -112,5 +114,5 @@ def as_awaitable(result: object) -> Awaitable[object] | None:
 
 
 def _size(args: tuple[object, ...]) -> int:
-    message = args[-1]
+    message = args[-1] if args else None
     return len(message) if isinstance(message, str | bytes) else 0

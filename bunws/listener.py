@@ -1,5 +1,5 @@
 """
-Listener: sockets that listen, and the TLS in front of them.
+Listener: the sockets that listen, and the TLS in front of them.
 
 Rule: all that can go wrong (a taken port, an unknown name, a missing certificate) goes wrong here, in `serve()`, before
 anything runs.
@@ -8,15 +8,24 @@ anything runs.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import ssl
 import stat
-from collections.abc import Mapping
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from yarl import URL
 
 
-__all__ = ["TLS", "listen", "listen_unix", "tls_context", "BACKLOG"]
+if TYPE_CHECKING:
+    import asyncio
+
+
+__all__ = ["BACKLOG", "Listener", "TLS", "listen", "listen_unix", "tls_context"]
+
+logger = logging.getLogger("bunws")
 
 # Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn.
 BACKLOG: Final = 4096
@@ -28,6 +37,80 @@ Paths: TypeAlias = str | os.PathLike[str]
 
 #: What `tls=` takes: a context, the paths of certificate chain and key, or a mapping with "cert" and "key".
 TLS: TypeAlias = ssl.SSLContext | tuple[Paths, Paths] | Mapping[str, Paths]
+
+
+class Listener:
+    """The sockets of one server, and the address that they have."""
+
+    def __init__(self, sockets: list[socket.socket], hostname: str | None, unix: str | None, scheme: str) -> None:
+        self._sockets = sockets
+        self._unix = unix
+        self._servers: list[asyncio.AbstractServer] = []
+        self._closed = False
+        #: None on a Unix socket.
+        self.hostname = hostname
+        self.port: int | None = None if unix is not None else sockets[0].getsockname()[1]
+        if unix is None:
+            assert hostname is not None
+            self.url = URL.build(scheme=scheme, host=hostname, port=self.port, path="/")
+        else:
+            self.url = URL(f"unix:{unix[1:]}") if unix.startswith("\0") else URL(f"unix://{unix}")
+
+    @classmethod
+    def tcp(cls, hostname: str | None, port: int, reuse_port: bool, scheme: str) -> Listener:
+        """See `listen`."""
+        return cls(listen(hostname, port, reuse_port), hostname or "localhost", None, scheme)
+
+    @classmethod
+    def unix(cls, path: str, scheme: str) -> Listener:
+        """See `listen_unix`."""
+        return cls([listen_unix(path)], None, path, scheme)
+
+    async def open(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol_factory: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext | None,
+        handshake_timeout: float,
+    ) -> None:
+        """Accept connections; `handshake_timeout` is TLS's, in seconds, and 0 stands for the loop's own."""
+        create = loop.create_server if self._unix is None else loop.create_unix_server
+        try:
+            while self._sockets:
+                options: dict[str, Any] = {"sock": self._sockets[0], "backlog": BACKLOG, "ssl": context}
+                if context is not None:
+                    options["ssl_handshake_timeout"] = handshake_timeout or None
+                # In two steps: between them the socket changes hands, and nothing is awaited.
+                server = await create(protocol_factory, **options, start_serving=False)
+                self._servers.append(server)
+                del self._sockets[0]
+                await server.start_serving()
+        finally:
+            if self._closed:
+                self._close_servers()
+
+    def close(self) -> None:
+        """Listen no more; a socket file is removed. May be called before `open` has ended, and more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._unix is not None and not self._unix.startswith("\0"):
+            try:
+                os.unlink(self._unix)  # before `close`, which does it as well since Python 3.13
+            except FileNotFoundError:
+                logger.warning("bunws: the socket file %s was gone already", self._unix)
+        self._close_servers()
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            try:
+                server.close()
+            except RuntimeError:
+                logger.debug("bunws: the event loop was closed before the server", exc_info=True)
+        for sock in self._sockets:  # those that no server has; the others belong to the loop
+            sock.close()
+        self._servers = []
+        self._sockets = []
 
 
 def listen(hostname: str | None, port: int, reuse_port: bool) -> list[socket.socket]:
@@ -44,7 +127,11 @@ def listen(hostname: str | None, port: int, reuse_port: bool) -> list[socket.soc
                 raise
         return [_bind(socket.AF_INET, ("0.0.0.0", port), reuse_port)]
 
-    found = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV)
+    flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    try:
+        found = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM, flags=flags)
+    except OSError as error:
+        raise type(error)(error.errno, f"hostname {hostname!r}: {error.strerror}") from None
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
@@ -53,7 +140,7 @@ def listen(hostname: str | None, port: int, reuse_port: bool) -> list[socket.soc
                 sockets.append(_bind(family, (address[0], chosen, *address[2:]), reuse_port))
             except OSError as error:
                 # A name may have an address of a family that this machine does not speak.
-                if error.errno not in _NOT_HERE or len(found) == 1:
+                if error.errno not in _NOT_HERE:
                     raise
     except BaseException:
         for sock in sockets:
@@ -148,5 +235,8 @@ def tls_context(tls: TLS) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(cert, key)
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise ssl.SSLError(error.errno, f"tls: cannot use cert {cert} with key {key}: {error.strerror}") from None
     return context

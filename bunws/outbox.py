@@ -15,7 +15,7 @@ from typing import Protocol
 from .frames import TEXT_HEADERS, Message, Opcode, header, parts
 from .handler import Handler
 from .topics import BACKPRESSURE, DROPPED, Level, Run
-from .turn import LARGE_MESSAGE, TURN_LIMIT, MessageDeflater, Receiver, Turn
+from .turn import MessageDeflater, Receiver, Turn
 
 
 __all__ = ["ByteTransport", "Outbox"]
@@ -68,7 +68,7 @@ class Outbox:
         self._behind = False  # whether the level is another
         self._hurdle = False  # not open, or not flowing: the one question of the hot path
         self._run: Run[Receiver] | None = None  # what only this socket is sent in this turn
-        self._own_size = 0  # bytes of payload in its runs
+        self._own_size = 0  # bytes in its runs
 
     # Sending
 
@@ -93,9 +93,8 @@ class Outbox:
         run.append(head)
         run.append(payload)
         size = len(payload)
-        self._own_size += size
-        if self._own_size >= TURN_LIMIT or size >= LARGE_MESSAGE:
-            self._turn.flush()
+        self._own_size += len(head) + size
+        self._turn.count(size)
         return BACKPRESSURE if self._hurdle else size
 
     def _open_run(self, compress: bool) -> Run[Receiver]:
@@ -154,6 +153,11 @@ class Outbox:
     def pause_writing(self) -> None:
         """The transport has something left. Called within `write`."""
         self._stuck = True
+
+    def stuck(self) -> None:
+        """The transport has had something left since before it was this socket's."""
+        self._stuck = True
+        self._measure()
 
     def resume_writing(self) -> None:
         """Nothing is left: refill from the backlog, oldest first."""

@@ -11,15 +11,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-import logging
 import math
 import os
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from yarl import URL
 
@@ -30,11 +28,12 @@ from .deflate import Deflaters, Inflater
 from .engine import CLOSE_TIMEOUT, Engine
 from .exceptions import HandshakeError
 from .frames import CloseCode, Message
+from .guests import Guests
 from .handler import Handler, check_unknown, flag, seconds, whole_number
 from .http.headers import HeadersInit
 from .http.request import Request
 from .http.response import Response
-from .listener import BACKLOG, TLS, listen, listen_unix, tls_context
+from .listener import TLS, Listener, tls_context
 from .options import (
     IDLE_TIMEOUT,
     MAX_REQUEST_BODY_SIZE,
@@ -47,9 +46,9 @@ from .options import (
     with_server,
 )
 from .thread import LoopThread
-from .timeouts import Patience, Sweeper, tick_for
+from .timeouts import Patience, tick_for
 from .turn import Turn
-from .websocket import ServerWebSocket
+from .websocket import ReadyState, ServerWebSocket
 
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "SocketAddress", "serve"]
 
-logger = logging.getLogger("bunws")
+T = TypeVar("T")
 
 # Seconds that `stop()` waits for answers and closing handshakes before it drops what is left.
 STOP_TIMEOUT: Final = 10.0
@@ -81,7 +80,7 @@ def serve(
     unix: str | os.PathLike[str] | None = None,
     tls: TLS | None = None,
     reuse_port: bool = False,
-    error: Callable[[Exception], object] | None = None,
+    error: Callable[[Any], object] | None = None,
     origins: Collection[str] | None = None,
     idle_timeout: float = IDLE_TIMEOUT,
     max_request_body_size: int = MAX_REQUEST_BODY_SIZE,
@@ -120,6 +119,7 @@ def serve(
         raise TypeError("unix takes the place of hostname and port: give one or the other")
     handler = Handler(websocket) if websocket is not None else None
     context = tls_context(tls) if tls is not None else None
+    scheme = "https" if context is not None else "http"
     server = Server(
         fetch=with_server(fetch),
         handler=handler,
@@ -128,14 +128,14 @@ def serve(
         idle_timeout=seconds("idle_timeout", idle_timeout),
         max_request_body_size=whole_number("max_request_body_size", max_request_body_size),
         max_connections=None if max_connections is None else whole_number("max_connections", max_connections),
-        tls=context is not None,
+        scheme=scheme,
     )
     flag("reuse_port", reuse_port)
     if unix is not None:
-        server._listen_unix(check_unix(unix))
+        listener = Listener.unix(check_unix(unix), scheme)
     else:
-        server._listen(check_hostname(hostname), check_port(port), reuse_port)
-    server._start(context)
+        listener = Listener.tcp(check_hostname(hostname), check_port(port), reuse_port, scheme)
+    server._start(listener, context)
     return server
 
 
@@ -150,39 +150,34 @@ class Server:
         *,
         fetch: Fetch,
         handler: Handler | None,
-        error: Callable[[Exception], object] | None,
+        error: Callable[[Any], object] | None,
         origins: frozenset[str] | None,
         idle_timeout: float,
         max_request_body_size: int,
         max_connections: int | None,
-        tls: bool,
+        scheme: str,
     ) -> None:
         self._fetch = fetch
         self._handler = handler
         self._error = error
         self._origins = origins
         self._idle_timeout = idle_timeout
-        self._max_connections = max_connections
-        self._listening: list[socket.socket] = []
-        self._unix: str | None = None
-        self._servers: list[asyncio.AbstractServer] = []
+        self._listener: Listener
         self._thread: LoopThread | None = None
-        self._lock = threading.RLock()  # guards `_closed` against calls from other threads, and from signal handlers
-        self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._waiters = 0  # who await `wait_closed()`
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._guests = Guests(max_connections, self._finish_if_empty)
         self._spawn = self.spawn  # one bound method for all sockets
-        self._sweeper = Sweeper()
+        self._lock = threading.RLock()  # guards what follows against other threads, and against signal handlers
+        self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._asked: set[concurrent.futures.Future[Any]] = set()  # what other threads wait for
+        self._waiters = 0  # who await `wait_closed()`
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._ends = math.inf  # when the deadline is, in the loop's time
-        self._connections: set[Connection] = set()
-        self._engines: set[Engine] = set()
         self._deflaters: Deflaters | None = None
         self._date = (0, b"")
 
         # connection.Site and engine.Host
-        self.scheme = "https" if tls else "http"
+        self.scheme = scheme
         self.host = "localhost"
         self.max_request_body_size = max_request_body_size
         self.stopping = False
@@ -196,30 +191,27 @@ class Server:
     @property
     def port(self) -> int | None:
         """The port that was bound; None on a Unix socket."""
-        return self._port
+        return self._listener.port
 
     @property
     def hostname(self) -> str | None:
         """As given, "localhost" where the server listens on all interfaces; None on a Unix socket."""
-        return self._hostname
+        return self._listener.hostname
 
     @property
     def url(self) -> URL:
         """Where to reach the server: `http://localhost:3000/`, or `unix:///path`."""
-        if self._unix is not None:
-            return URL(f"unix://{self._unix}") if not self._unix.startswith("\0") else URL(f"unix:{self._unix[1:]}")
-        assert self._hostname is not None
-        return URL.build(scheme=self.scheme, host=self._hostname, port=self._port, path="/")
+        return self._listener.url
 
     @property
     def pending_requests(self) -> int:
         """HTTP requests that are being answered."""
-        return sum(connection.current is not None for connection in tuple(self._connections))
+        return sum(connection.current is not None for connection in tuple(self._guests.connections))
 
     @property
     def pending_websockets(self) -> int:
-        """WebSockets whose `close` handler was not called yet."""
-        return sum(engine.ws.ready_state == 1 for engine in tuple(self._engines))
+        """WebSockets that are open."""
+        return sum(engine.ws.ready_state is ReadyState.OPEN for engine in tuple(self._guests.engines))
 
     def subscriber_count(self, topic: str) -> int:
         """How many sockets hear `topic`."""
@@ -227,7 +219,7 @@ class Server:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed.done() else "stopping" if self.stopping else "listening"
-        return f"<Server {self.url} {state} websockets={len(self._engines)}>"
+        return f"<Server {self.url} {state} websockets={self.pending_websockets}>"
 
     # What a fetch handler asks
 
@@ -249,7 +241,7 @@ class Server:
         exchange = request._context
         if not isinstance(exchange, Exchange) or not exchange.pending or exchange.connection._site is not self:
             return False
-        if self.stopping or exchange.connection.transport is None or not handshake.is_websocket(request):
+        if self.stopping or exchange.connection.is_gone or not handshake.is_websocket(request):
             return False
         try:
             handshake.check(request, origins=self._origins)
@@ -271,14 +263,13 @@ class Server:
             remote_address=_address(transport),
             deflater=self._deflaters.deflater(agreed[1]) if agreed and self._deflaters else None,
         )
+        self._guests.enter_engine(engine)
         try:
-            engine.start(tail)
+            engine.start(accept, tail)
         except BaseException:
+            self._guests.leave_engine(engine)
             transport.abort()
             raise
-        self._engines.add(engine)
-        self._sweeper.add(engine)
-        transport.write(accept)
         engine.ws._opened()
         return True
 
@@ -338,21 +329,8 @@ class Server:
         Returns the worst that happens to a receiver: 0 when somebody misses it or nobody listens, -1 when somebody is
         behind, else the bytes of the payload.
         """
-        if self._in_loop():
-            return self._turn.publish(None, topic, message, compress)
-        result: concurrent.futures.Future[int] = concurrent.futures.Future()
-
-        def publish() -> None:
-            try:
-                result.set_result(self._turn.publish(None, topic, message, compress))
-            except BaseException as exc:
-                result.set_exception(exc)
-
-        with self._lock:
-            if self._closed.done():
-                return 0
-            self.loop.call_soon_threadsafe(publish)
-        return result.result()
+        answer = self._in_loop(lambda: self._turn.publish(None, topic, message, compress))
+        return 0 if answer is None else answer
 
     # Life
 
@@ -361,13 +339,13 @@ class Server:
         *,
         fetch: Fetch | None = None,
         websocket: WebSocketTable[Any] | object | None = None,
-        error: Callable[[Exception], object] | None = None,
+        error: Callable[[Any], object] | None = None,
     ) -> Self:
         """
         Take other handlers, at once and for the sockets that are open too; what is not given stays.
 
         `websocket` is a whole table: what it does not say is back at its default. A larger `max_payload_length` holds
-        for an open socket behind its next message. Raises like `serve`.
+        for an open socket behind its next message. May be called from any thread. Raises like `serve`.
         """
         if websocket is not None and self._handler is None:
             raise TypeError("reload(websocket=) needs a server that was started with websocket=")
@@ -378,14 +356,19 @@ class Server:
             fetch = with_server(fetch)
         if error is not None and not callable(error):
             raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
+        self._in_loop(lambda: self._reload(fetch, table, error))
+        return self
+
+    def _reload(self, fetch: Fetch | None, table: Handler | None, error: Callable[[Any], object] | None) -> None:
         self._fetch = fetch or self._fetch
         self._error = error or self._error
         if table is not None and self._handler is not None:
             self._handler.update(table)
             self._take_handler()
-            for engine in self._engines:
+            for engine in tuple(self._guests.engines):
                 engine.renew()
-        return self
+            for connection in tuple(self._guests.connections):
+                connection.renew()
 
     def stop(self, close_active_connections: bool = False, *, timeout: float = STOP_TIMEOUT) -> Awaitable[None]:
         """
@@ -399,7 +382,10 @@ class Server:
         deadline = 0.0 if close_active_connections else timeout
         with self._lock:
             if not self._closed.done():
-                self.loop.call_soon_threadsafe(self._stop, deadline)
+                if self.loop.is_closed():
+                    self._loop_ended()
+                else:
+                    self.loop.call_soon_threadsafe(self._stop, deadline)
         return self.wait_closed()
 
     def wait_closed(self) -> Awaitable[None]:
@@ -425,22 +411,14 @@ class Server:
 
     # Starting
 
-    def _listen(self, hostname: str | None, port: int, reuse_port: bool) -> None:
-        self._listening = listen(hostname, port, reuse_port)
-        self._port: int | None = self._listening[0].getsockname()[1]
-        self._hostname: str | None = hostname or "localhost"
-        self.host = self.url.raw_authority
-
-    def _listen_unix(self, path: str) -> None:
-        self._listening = [listen_unix(path)]
-        self._unix = path
-        self._port = self._hostname = None
-
-    def _start(self, context: ssl.SSLContext | None) -> None:
+    def _start(self, listener: Listener, context: ssl.SSLContext | None) -> None:
+        self._listener = listener
+        if self.port is not None:
+            self.host = self.url.raw_authority
         try:
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._thread = LoopThread(self._closed)
+            self._thread = LoopThread(self._closed, self._loop_ended)
             self.loop = self._thread.loop
         self._turn = Turn(self.loop.call_soon)
         self._take_handler()
@@ -451,15 +429,8 @@ class Server:
         signals.install(self)
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
-        create = self.loop.create_unix_server if self._unix is not None else self.loop.create_server
-        for sock in self._listening:
-            options: dict[str, Any] = {"sock": sock, "backlog": BACKLOG, "ssl": context}
-            if context is not None:
-                options["ssl_handshake_timeout"] = self._idle_timeout or None
-            self._servers.append(await create(lambda: Connection(self), **options))
+        await self._listener.open(self.loop, lambda: Connection(self), context, self._idle_timeout)
         self._sweep_timer = self.loop.call_later(self._tick, self._sweep)
-        if self.stopping:
-            self._close_listeners()
 
     def _take_handler(self) -> None:
         handler = self._handler
@@ -474,11 +445,27 @@ class Server:
 
     def _sweep(self) -> None:
         self._sweep_timer = self.loop.call_later(self._tick, self._sweep)
-        self._sweeper.sweep()
+        self._guests.sweeper.sweep()
 
-    def _in_loop(self) -> bool:
-        if self._thread is not None:
-            return self._thread.is_current()
+    def _in_loop(self, call: Callable[[], T]) -> T | None:
+        """Call in the thread of the loop and return what that returns; None: the server has closed."""
+        if self._thread.is_current() if self._thread is not None else self._is_running_loop():
+            return call()
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+        with self._lock:
+            if self._closed.done() or self.loop.is_closed():
+                return None
+            self._asked.add(answer)
+            self.loop.call_soon_threadsafe(_answer, answer, call)
+        try:
+            return answer.result()
+        except concurrent.futures.CancelledError:
+            return None
+        finally:
+            with self._lock:
+                self._asked.discard(answer)
+
+    def _is_running_loop(self) -> bool:
         try:
             return asyncio.get_running_loop() is self.loop
         except RuntimeError:
@@ -488,6 +475,9 @@ class Server:
 
     def stop_on_signal(self, signum: int, at_once: bool) -> bool:
         """signals.Stoppable"""
+        if self.loop.is_closed():
+            self.stop()
+            return False
         if self._thread is None:
             self.loop.call_soon_threadsafe(self._interrupt_when_closed, signum)
         self.stop(at_once)
@@ -498,81 +488,66 @@ class Server:
             self._closed.add_done_callback(lambda _: self.loop.call_soon(signals.interrupt, signum))
 
     def _stop(self, deadline: float) -> None:
-        if not self.stopping:
-            self.stopping = True
-            self._close_listeners()
-            for engine in tuple(self._engines):
-                engine.ws.close(CloseCode.GOING_AWAY, "Server closed")
         ends = self.loop.time() + deadline
         if ends < self._ends:  # another call grants no more time
             self._ends = ends
             if self._deadline is not None:
                 self._deadline.cancel()
             self._deadline = self.loop.call_later(deadline, self._drop_all)
-        for connection in tuple(self._connections):
+        if not self.stopping:
+            self.stopping = True
+            self._listener.close()
+            for engine in tuple(self._guests.engines):
+                engine.ws.close(CloseCode.GOING_AWAY, "Server closed")
+        for connection in tuple(self._guests.connections):
             connection.stop(abrupt=False)
-        self._finish_if_idle()
-
-    def _close_listeners(self) -> None:
-        if self._servers and self._unix is not None and not self._unix.startswith("\0"):
-            try:
-                os.unlink(self._unix)  # before `close`, which does it as well since Python 3.13
-            except FileNotFoundError:
-                logger.warning("bunws: the socket file %s was gone already", self._unix)
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        self._finish_if_empty()
 
     def _drop_all(self) -> None:
-        self._ends = math.inf  # another `stop` may try once more
-        for connection in tuple(self._connections):
-            connection.stop(abrupt=True)
-        for engine in tuple(self._engines):
-            engine.drop()
-        for task in tuple(self._tasks):
-            task.cancel()
+        # A handler may await again though it was cancelled: it is told every second.
+        self._ends = math.inf
+        self._deadline = self.loop.call_later(1.0, self._drop_all)
+        self._guests.drop_all()
 
-    def _finish_if_idle(self) -> None:
-        if self.stopping and not (self._connections or self._engines or self._tasks) and not self._closed.done():
-            for timer in (self._sweep_timer, self._deadline):
-                if timer is not None:
-                    timer.cancel()
-            signals.uninstall(self)
-            with self._lock:
+    def _finish_if_empty(self) -> None:
+        if self.stopping and not self._closed.done():
+            self.loop.call_soon(self._finish)
+
+    def _finish(self) -> None:
+        if self._guests or self._closed.done():
+            return
+        for timer in (self._sweep_timer, self._deadline):
+            if timer is not None:
+                timer.cancel()
+        self._loop_ended()
+
+    def _loop_ended(self) -> None:
+        """Nothing more will happen: the server has stopped, or its loop has."""
+        signals.uninstall(self)
+        self._listener.close()
+        with self._lock:
+            if not self._closed.done():
                 self._closed.set_result(None)
+            if self.loop.is_closed():
+                for answer in self._asked:
+                    answer.cancel()
 
     # connection.Site
 
     def connection_made(self, connection: Connection) -> bool:
-        too_many = (
-            self._max_connections is not None and len(self._connections) + len(self._engines) >= self._max_connections
-        )
-        self._connections.add(connection)
-        self._sweeper.add(connection)
-        return not too_many
+        return self._guests.enter(connection)
 
     def connection_gone(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self._sweeper.discard(connection)
-        self._finish_if_idle()
+        self._guests.leave(connection)
 
     def answer(self, request: Request) -> object:
         return self._fetch(request, self)
 
-    def answer_error(self, exc: Exception) -> object | None:
+    def answer_error(self, exc: BaseException) -> object | None:
         return self._error(exc) if self._error is not None else None
 
-    def spawn(self, coroutine: Coroutine[object, object, None]) -> object:
-        task = self.loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-        return task
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            logger.error("bunws: a task of the server failed", exc_info=exc)
-        self._finish_if_idle()
+    def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        self._guests.spawn(self.loop, coroutine)
 
     def date(self) -> bytes:
         now = int(time.time())
@@ -583,9 +558,16 @@ class Server:
     # engine.Host
 
     def engine_gone(self, engine: Engine) -> None:
-        self._engines.discard(engine)
-        self._sweeper.discard(engine)
-        self.loop.call_soon(self._finish_if_idle)
+        self._guests.leave_engine(engine)
+
+
+def _answer(answer: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(call())
+    except Exception as exc:
+        answer.set_exception(exc)
 
 
 class _Closed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 
 __all__ = ["LoopThread", "new_event_loop"]
@@ -28,9 +28,10 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 class LoopThread:
     """Runs its loop until `closed` is done."""
 
-    def __init__(self, closed: concurrent.futures.Future[None]) -> None:
+    def __init__(self, closed: concurrent.futures.Future[None], ended: Callable[[], None]) -> None:
         self.loop = new_event_loop()
         self._closed = closed
+        self._ended = ended  # called when the loop is closed, whatever has ended it
         self._thread = threading.Thread(target=self._run, name="bunws")
 
     def start(self, opening: Coroutine[object, object, None]) -> None:
@@ -39,7 +40,8 @@ class LoopThread:
         try:
             asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         except BaseException:
-            self._closed.set_result(None)
+            if not self._closed.done():
+                self._closed.set_result(None)
             self.join()
             raise
 
@@ -56,8 +58,11 @@ class LoopThread:
         try:
             self.loop.run_until_complete(self._wait())
         finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
+            try:
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            finally:
+                self.loop.close()
+                self._ended()
 
     async def _wait(self) -> None:
         await asyncio.wait([asyncio.wrap_future(self._closed)])

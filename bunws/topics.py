@@ -56,7 +56,7 @@ class Run(list[bytes], Generic[S]):
 class Topic(Generic[S]):
     """One topic: its subscribers, and what was published to it in this turn."""
 
-    __slots__ = ("behind", "name", "over", "runs", "size", "subscribers")
+    __slots__ = ("behind", "name", "over", "runs", "subscribers")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -64,7 +64,6 @@ class Topic(Generic[S]):
         self.behind = 0  # of the subscribers, those at BEHIND or OVER
         self.over = 0  # of the subscribers, those at OVER
         self.runs: list[Run[S]] = []
-        self.size = 0  # bytes in the runs, counted by the publisher
 
 
 class Group(Generic[S]):
@@ -249,7 +248,6 @@ class Topics(Generic[S]):
         groups = list(self._groups(dirty, since))
         for topic in dirty:
             topic.runs = []
-            topic.size = 0
         self.dirty = set()
         return groups, owed
 

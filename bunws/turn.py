@@ -24,8 +24,8 @@ __all__ = ["Receiver", "Turn", "TURN_LIMIT", "LARGE_MESSAGE", "check_topic"]
 
 logger = logging.getLogger("bunws")
 
-# A turn that has collected this many bytes for a topic or a socket is flushed at once, and so is a message of
-# LARGE_MESSAGE bytes and more (uWebSockets corks 16 KiB): memory stays bounded and the return codes honest.
+# A turn that has collected this many bytes, for whomever, is flushed at once, and so is a message of LARGE_MESSAGE
+# bytes and more (uWebSockets corks 16 KiB): memory stays bounded and the return codes honest.
 TURN_LIMIT: Final = 64 * 1024
 LARGE_MESSAGE: Final = 16 * 1024
 
@@ -72,6 +72,7 @@ class Turn:
         self._call_soon = call_soon
         self._scheduled = False
         self._prolonged = False
+        self._size = 0  # bytes of frames, all topics and receivers together
         self._afterwards: list[Callable[[], None]] = []
 
     def publish(self, sender: Receiver | None, name: str, message: Message, compress: bool, /) -> int:
@@ -99,14 +100,19 @@ class Turn:
                 self.schedule()
         run.append(head)
         run.append(payload)
-        topic = run.topic
-        topic.size += size
-        if topic.size >= TURN_LIMIT or size >= LARGE_MESSAGE:
+        code = run.code
+        self._size += 2 + size
+        if self._size >= TURN_LIMIT or size >= LARGE_MESSAGE:
             self.flush()
-            code = self.topics.code(sender, topic) if run.code is None else run.code
-        else:
-            code = run.code
+            if code is None:
+                code = self.topics.code(sender, run.topic)
         return size if code is None else code
+
+    def count(self, size: int) -> None:
+        """A message of `size` bytes was added to what one receiver is owed."""
+        self._size += 2 + size  # a frame is never shorter, so empty messages count too
+        if self._size >= TURN_LIMIT or size >= LARGE_MESSAGE:
+            self.flush()
 
     def schedule(self) -> None:
         """See to it that the turn ends in a flush; to be called by whoever adds the first thing to it."""
@@ -139,6 +145,7 @@ class Turn:
     def flush(self) -> None:
         """Write what the turn has collected. Safe to call in the middle of a turn: order is kept."""
         groups, owed = self.topics.collect()
+        self._size = 0
         for group in groups:
             if self.deflates and any(run.compress for run in group.runs):
                 self._flush_deflated(group, owed)

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
+from .errors import RAISED
 from .frames import CloseCode, Message, Opcode, check_close, close_frame, control_header
 from .handler import Callback, Handler
 from .inbox import Inbox, as_awaitable
@@ -70,9 +71,9 @@ class ServerWebSocket(Outbox, Generic[T]):
     """
     One WebSocket. Its methods belong to the thread of its server.
 
-    `send`, `publish`, `ping` and `pong` answer in Bun's numbers: the bytes of the payload when it was accepted, -1
-    when it was queued behind backpressure (wait for `drain`), 0 when it was dropped (the socket is closed, or over
-    its `backpressure_limit`). All that is sent in one turn of the event loop leaves in one write.
+    `send`, `publish`, `ping` and `pong` answer in Bun's numbers: the bytes of the payload when it was accepted (0 for an
+    empty one), -1 when it was queued behind backpressure (wait for `drain`), 0 when it was dropped (the socket is
+    closed, or over its `backpressure_limit`). All that is sent in one turn of the event loop leaves in one write.
     """
 
     __slots__ = (
@@ -368,31 +369,35 @@ class ServerWebSocket(Outbox, Generic[T]):
 
     def _await(self, awaitable: Awaitable[object] | None) -> None:
         """An async handler runs from now on."""
-        if awaitable is not None:
-            self._inbox = Inbox(self)
-            self._wire.busy(True)
-            self._spawn(self._inbox.run(awaitable))
+        if awaitable is None:
+            return
+        if self._inbox is not None:  # its own `close` or `error` has begun to run meanwhile
+            self._inbox.put(lambda: awaitable)
+            return
+        self._inbox = Inbox(self)
+        self._wire.busy(True)
+        self._spawn(self._inbox.run(awaitable))
 
     def _call(self, callback: Callback, *args: object) -> Awaitable[object] | None:
         try:
             result = callback(*args)
-        except Exception as exc:
+        except RAISED as exc:
             return self._raised(exc)
         return None if result is None else as_awaitable(result)
 
-    def _raised(self, exc: Exception) -> Awaitable[object] | None:
+    def _raised(self, exc: BaseException) -> Awaitable[object] | None:
         error = self._handler.error
         if error is None:
             self._give_up(exc)
             return None
         try:
             result = error(self, exc)
-        except Exception as second:
+        except RAISED as second:
             self._give_up(second)
             return None
         return None if result is None else as_awaitable(result)
 
-    def _give_up(self, exc: Exception) -> None:
+    def _give_up(self, exc: BaseException) -> None:
         logger.error("bunws: a websocket handler raised", exc_info=exc)
         self.close(CloseCode.INTERNAL_ERROR)
 

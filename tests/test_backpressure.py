@@ -217,7 +217,7 @@ async def test_slow_reader_of_its_last_frames_is_not_dropped_while_it_reads() ->
         received = 0
         while (left := ws._buffered()) > LIMIT // 2:
             for _ in range(server.close_ticks - 1):
-                server._sweeper.sweep()
+                server._guests.sweeper.sweep()
             while ws._buffered() == left:
                 assert await client.receive() == Frame.binary(numbered(received))
                 received += 1
@@ -240,7 +240,7 @@ async def test_terminate_behind_a_backlog_drops_it_and_tells_close_once() -> Non
         assert told == [(1006, "")]
         frames = await client.receive_until_dropped()
         assert frames == [Frame.binary(numbered(n)) for n in range(len(frames))]
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert told == [(1006, "")]
 
 
@@ -400,7 +400,7 @@ async def test_paused_socket_that_is_closed_still_hears_the_close_of_its_peer() 
 
 def sweep(server: bunws.Server, ticks: int = 1) -> None:
     for _ in range(ticks):
-        server._sweeper.sweep()
+        server._guests.sweeper.sweep()
 
 
 def timed(told: list[object], sockets: list[Socket], **more: object) -> dict[str, object]:
@@ -436,7 +436,7 @@ async def test_silent_peer_is_pinged_and_then_dropped_though_the_server_keeps_se
         assert told == [TIMED_OUT]
         assert sockets[0].ready_state == ReadyState.CLOSED
         assert await client.has_ended()
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert told == [TIMED_OUT]
 
 
@@ -445,7 +445,7 @@ async def test_peer_that_gives_any_sign_of_life_stays(sign: bytes) -> None:
     told: list[object] = []
     sockets: list[Socket] = []
     async with serving(timed(told, sockets)) as server, connected(server) as client:
-        (engine,) = server._engines
+        (engine,) = server._guests.engines
         ping_after, close_after = server.patience
         for _ in range(3):
             sweep(server, close_after - 1)
@@ -489,7 +489,7 @@ async def test_slow_reader_that_takes_something_now_and_then_stays_though_it_is_
         connected(server, receive_buffer=SMALL) as client,
     ):
         (ws,) = sockets
-        (engine,) = server._engines
+        (engine,) = server._guests.engines
         # The kernel is to take little at a time.
         engine._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LIMIT)
         fill(ws)
@@ -549,7 +549,7 @@ async def test_socket_whose_async_handler_lags_is_not_dropped() -> None:
         ws.send("done")
 
     async with serving(timed(told, sockets, message=message)) as server, connected(server) as client:
-        (engine,) = server._engines
+        (engine,) = server._guests.engines
         await client.send(*[text("a")] * 200)
         await running.wait()
         await until(lambda: not engine._transport.is_reading())

@@ -86,7 +86,7 @@ def test_a_client_of_everyday_use_is_served_over_one_connection() -> None:
         assert (found.text, found.headers["x-agent"]) == ("a b&c", "me")
         missing = client.delete("/query")
         assert (missing.status_code, missing.content, missing.headers["content-length"]) == (404, b"", "0")
-        assert len(server._connections) == 1
+        assert len(server._guests.connections) == 1
 
 
 @pytest.mark.parametrize("fetch", [path, path_later])
@@ -215,7 +215,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_answered_without_end() -
 
         eventually(is_stuck)
         assert calls < requests / 2
-        (transport,) = {c.transport for c in server._connections if c.transport and not c._writable}
+        (transport,) = {c.transport for c in server._guests.connections if c.transport and not c._writable}
         assert transport.get_write_buffer_size() < 1_000_000
         client.socket.settimeout(PATIENCE)
         writer = threading.Thread(target=client.socket.sendall, args=(data[sent:],))
@@ -415,7 +415,7 @@ def test_a_bad_handshake_is_answered_with_its_status_whatever_the_handler_says(
 
 async def _drive(server: bunws.Server, ticks: int) -> None:
     for _ in range(ticks):
-        server._sweeper.sweep()
+        server._guests.sweeper.sweep()
         await asyncio.sleep(0)
 
 
@@ -428,9 +428,9 @@ async def test_a_head_that_takes_too_long_is_answered_with_408() -> None:
     async with serve_here(path) as server:
         with connect(server) as client:
             client.send(b"GET / HTTP/1.1\r\nHost:")
-            await until(lambda: any(c._parser.in_head for c in server._connections))
+            await until(lambda: any(c._parser.in_head for c in server._guests.connections))
             await _drive(server, server.http_ticks)
-            assert len(server._connections) == 1
+            assert len(server._guests.connections) == 1
             await _drive(server, 1)
             assert (await asyncio.to_thread(client.answer)).status == 408
             assert await asyncio.to_thread(client.rest) == b""
@@ -454,7 +454,7 @@ async def test_a_body_that_takes_too_long_is_answered_with_408_and_its_handler_t
             assert (await asyncio.to_thread(client.answer)).status == 408
             assert await asyncio.to_thread(client.rest) == b""
             client.close()
-            await until(lambda: not server._connections)
+            await until(lambda: not server._guests.connections)
             await until(lambda: errors)
     assert errors == [bunws.ClientDisconnected]
 
@@ -467,7 +467,7 @@ async def test_a_body_that_comes_slowly_but_comes_is_waited_for() -> None:
             await until(lambda: server.pending_requests)
             for at in range(-5, -1):
                 await _drive(server, server.http_ticks)
-                (connection,) = server._connections
+                (connection,) = server._guests.connections
                 assert connection.current is not None
                 size = connection.current.body.size
                 client.send(request[at : at + 1])
@@ -483,18 +483,18 @@ async def test_a_client_that_was_told_goodbye_and_stays_is_dropped() -> None:
             assert (await asyncio.to_thread(client.answer)).status == 200
             assert await asyncio.to_thread(client.rest) == b""
             await _drive(server, server.close_ticks - 1)
-            assert len(server._connections) == 1
+            assert len(server._guests.connections) == 1
             await _drive(server, 1)
-            await until(lambda: not server._connections)
+            await until(lambda: not server._guests.connections)
 
 
 async def test_an_idle_connection_is_closed_without_a_word() -> None:
     async with serve_here(path) as server:
         with connect(server) as fresh, connect(server) as used:
             await asyncio.to_thread(used.get().answer)
-            await until(lambda: len(server._connections) == 2)
+            await until(lambda: len(server._guests.connections) == 2)
             await _drive(server, server.http_ticks)
-            assert len(server._connections) == 2
+            assert len(server._guests.connections) == 2
             await _drive(server, 1)
             assert await asyncio.to_thread(fresh.rest) == b""
             assert await asyncio.to_thread(used.rest) == b""
@@ -519,7 +519,7 @@ async def test_a_handler_has_all_the_time_it_wants() -> None:
 async def test_idle_timeout_0_waits_for_ever() -> None:
     async with serve_here(path, idle_timeout=0) as server:
         with connect(server) as client:
-            await until(lambda: server._connections)
+            await until(lambda: server._guests.connections)
             await _drive(server, 1000)
             assert (await asyncio.to_thread(client.get().answer)).status == 200
 
@@ -646,7 +646,7 @@ def test_a_client_that_has_closed_its_half_still_gets_its_answer_and_is_gone() -
         go_on.set()
         assert client.answer().body == b"at last"
         assert client.rest() == b""
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server._guests.connections)
 
 
 def test_a_client_that_has_closed_its_half_gets_all_pipelined_answers() -> None:
@@ -654,7 +654,7 @@ def test_a_client_that_has_closed_its_half_gets_all_pipelined_answers() -> None:
         client.send(get("/a") + get("/b") + get("/c")).half_close()
         assert [client.answer().body for _ in range(3)] == [b"/a", b"/b", b"/c"]
         assert client.rest() == b""
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server._guests.connections)
 
 
 @pytest.mark.parametrize("leave", [RawClient.half_close, RawClient.reset, RawClient.close])
@@ -676,7 +676,7 @@ def test_a_handler_that_waits_for_the_body_is_told_that_the_client_has_gone(
         leave(client)
         eventually(lambda: told)
         client.close()
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server._guests.connections)
     assert len(told) == 1
     assert caplog.text == ""  # it is nobody's mistake here
 
@@ -695,7 +695,7 @@ def test_an_answer_to_a_client_that_has_gone_is_forgotten(caplog: pytest.LogCapt
             client.get()
             assert reached.wait(PATIENCE)
             client.reset()
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server._guests.connections)
         go_on.set()
         assert done.wait(PATIENCE)
     assert caplog.text == ""
@@ -707,5 +707,5 @@ def test_a_client_that_leaves_in_the_middle_of_a_head_is_forgotten(caplog: pytes
             client.send(b"GET / HT")
         with connect(server) as client:
             client.send(b"GET / HT").reset()
-        eventually(lambda: not server._connections)
+        eventually(lambda: not server._guests.connections)
     assert caplog.text == ""

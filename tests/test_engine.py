@@ -227,7 +227,7 @@ async def test_what_a_peer_sends_behind_a_broken_frame_is_read_and_forgotten_unt
 
         await client.send(*[binary(b"a" * 60_000)] * 50)
         client.end()
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert closed.qsize() == 1
 
 
@@ -287,7 +287,7 @@ async def test_second_close_in_the_same_packet_is_ignored() -> None:
         assert await client.receive_all() == [Frame.close(3001)]
         assert await closed.get() == (3001, "first")
         client.end()
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert closed.empty()
 
 
@@ -310,7 +310,7 @@ async def test_data_behind_a_close_is_ignored() -> None:
         await client.send(text("later"))
         client.end()
         assert await closed.get() == (1000, "")
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
 
 
 async def test_server_that_closes_waits_for_the_close_of_the_peer_and_then_ends_the_connection() -> None:
@@ -326,7 +326,7 @@ async def test_server_that_closes_waits_for_the_close_of_the_peer_and_then_ends_
         assert await client.receive() == Frame.close(4000, "enough")
         assert await closed.get() == (4000, "enough")
         await client.send(text("ignored as well"))
-        assert server._engines
+        assert server._guests.engines
 
         await client.send(close(4000))
         assert await client.has_ended()
@@ -342,12 +342,12 @@ async def test_peer_that_never_answers_a_close_is_dropped_after_the_deadline() -
     ):
         assert await client.receive() == Frame.close(4000)
         for _ in range(server.close_ticks - 1):
-            server._sweeper.sweep()
-        assert server._engines
+            server._guests.sweeper.sweep()
+        assert server._guests.engines
 
-        server._sweeper.sweep()
+        server._guests.sweeper.sweep()
         assert await client.has_ended()
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert await closed.get() == (4000, "")
         assert closed.empty()
 
@@ -356,11 +356,11 @@ async def test_peer_that_stays_after_both_have_said_close_is_dropped_after_the_d
     async with serving(table(Closed())) as server, connected(server) as client:
         await client.send(close(1000))
         assert await client.receive_all() == [Frame.close(1000)]
-        assert server._engines
+        assert server._guests.engines
 
         for _ in range(server.close_ticks):
-            server._sweeper.sweep()
-        await until(lambda: not server._engines)
+            server._guests.sweeper.sweep()
+        await until(lambda: not server._guests.engines)
 
 
 async def test_peer_that_neither_reads_nor_leaves_is_dropped_after_the_deadline_though_its_close_waits() -> None:
@@ -374,12 +374,12 @@ async def test_peer_that_neither_reads_nor_leaves_is_dropped_after_the_deadline_
     async with serving(table(closed, message=message)) as server, connected(server, receive_buffer=4096) as client:
         await client.send(text("go"))
         assert await closed.get() == (4000, "")
-        assert server._engines
+        assert server._guests.engines
 
         # What the kernel still takes on its own is progress, so there may be a few ticks more.
         for _ in range(server.close_ticks * 3):
-            server._sweeper.sweep()
-        await until(lambda: not server._engines)
+            server._guests.sweeper.sweep()
+        await until(lambda: not server._guests.engines)
 
 
 async def test_peer_that_ends_without_a_close_is_told_as_1006() -> None:
@@ -398,7 +398,7 @@ async def test_peer_that_resets_the_connection_is_told_as_1006() -> None:
     async with serving(table(closed)) as server, connected(server) as client:
         client.reset()
         assert await closed.get() == (1006, "")
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert closed.empty()
 
 
@@ -544,7 +544,7 @@ async def test_handlers_hear_pings_and_pongs_with_their_payload() -> None:
 
 def buffer_size(client_of: bunws.Server) -> int:
     """What the parser of the only socket has to read into."""
-    (one,) = client_of._engines
+    (one,) = client_of._guests.engines
     parser = one._transport.get_protocol()
     return len(WSProtocol.get_buffer(parser, -1))
 

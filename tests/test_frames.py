@@ -188,11 +188,11 @@ def test_what_may_be_sent_can_be_read(code: int, reason: str) -> None:
 
 @given(st.binary(max_size=125))
 def test_a_close_payload_is_read_or_refused(payload: bytes) -> None:
+    answered: int | None = None
     try:
         code, reason = parse_close(payload)
     except ProtocolError as error:
         answered = error.close_code
     else:
-        answered = None
         assert close_frame(code, reason.encode())[2:] == payload
     assert answered in (None, 1002, 1007)

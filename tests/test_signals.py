@@ -306,9 +306,12 @@ with serve():
 def test_a_signal_in_the_middle_of_a_publish_does_not_lock_the_program_up() -> None:
     code = """
 class Loop:
+    def __getattr__(self, name):
+        return getattr(loop, name)
     def call_soon_threadsafe(self, *args):
         server.loop = loop
         signal.raise_signal(signal.SIGINT)
+        loop.call_soon_threadsafe(*args)
 with serve() as server:
     loop, server.loop = server.loop, Loop()
     try:

@@ -18,6 +18,9 @@ Closed = concurrent.futures.Future[None]
 async def nothing() -> None: ...
 
 
+def nobody() -> None: ...
+
+
 def test_start_returns_when_the_opening_is_done() -> None:
     seen: list[object] = []
 
@@ -26,7 +29,7 @@ def test_start_returns_when_the_opening_is_done() -> None:
         seen.append((asyncio.get_running_loop() is thread.loop, thread.is_current()))
 
     closed = Closed()
-    thread = LoopThread(closed)
+    thread = LoopThread(closed, nobody)
     thread.start(opening())
     assert seen == [(True, True)]
     assert not thread.is_current()
@@ -40,7 +43,7 @@ def test_an_opening_that_raises_raises_here_and_the_thread_ends() -> None:
         raise ValueError("no")
 
     before = threading.active_count()
-    thread = LoopThread(Closed())
+    thread = LoopThread(Closed(), nobody)
     with pytest.raises(ValueError, match="no"):
         thread.start(opening())
     assert threading.active_count() == before
@@ -50,7 +53,7 @@ def test_an_opening_that_raises_raises_here_and_the_thread_ends() -> None:
 def test_what_was_asked_for_before_the_end_is_still_done() -> None:
     closed = Closed()
     done: list[str] = []
-    thread = LoopThread(closed)
+    thread = LoopThread(closed, nobody)
     thread.start(nothing())
 
     def close() -> None:
@@ -62,8 +65,23 @@ def test_what_was_asked_for_before_the_end_is_still_done() -> None:
     assert done == ["in time"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("breaks", [False, True])
+def test_somebody_is_told_when_the_loop_is_closed_whatever_has_ended_it(breaks: bool) -> None:
+    closed = Closed()
+    told: list[bool] = []
+    thread = LoopThread(closed, lambda: told.append(thread.loop.is_closed()))
+    thread.start(nothing())
+    if breaks:
+        thread.loop.call_soon_threadsafe(thread.loop.stop)
+    else:
+        closed.set_result(None)
+    thread.join()
+    assert told == [True]
+
+
 def test_the_process_waits_for_the_thread() -> None:
-    thread = LoopThread(Closed())
+    thread = LoopThread(Closed(), nobody)
     assert not thread._thread.daemon
     thread.loop.close()
 

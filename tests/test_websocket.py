@@ -154,7 +154,7 @@ async def test_client_that_leaves_before_it_is_refused_disturbs_nobody(fetch: Ca
         async with connection(server) as other:
             await other.send(handshake())
             assert (await other.receive_answer()).status == 101
-        await until(lambda: not server._connections)
+        await until(lambda: not server._guests.connections)
 
 
 @pytest.mark.parametrize("fetch", [plainly, at_once, later])
@@ -298,10 +298,10 @@ async def test_upgrade_is_false_when_the_client_has_gone() -> None:
         await arrived.wait()
         client.reset()
         # A connection that is not read is told of a reset by the next write only; so write.
-        (one,) = server._connections
+        (one,) = server._guests.connections
         assert one.transport is not None
         one.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await until(lambda: not server._connections)
+        await until(lambda: not server._guests.connections)
         go_on.set()
         assert await upgraded.get() is False
 
@@ -586,7 +586,7 @@ async def test_socket_may_be_terminated_in_open() -> None:
         with contextlib.suppress(EOFError, ConnectionResetError):  # the end may overtake the 101
             await client.receive_answer()
         assert await client.receive_until_dropped() == []
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         assert told == [(1006, "")]
 
 
@@ -600,7 +600,7 @@ async def test_every_socket_is_opened_once_and_closed_once_however_it_ends() -> 
                 await client.send(ending)
         async with connected(server) as client:
             client.reset()
-        await until(lambda: not server._engines)
+        await until(lambda: not server._guests.engines)
         async with connected(server):
             pass  # it is still open for the server when that stops
     assert len(set(opened)) == 8
@@ -686,7 +686,7 @@ async def test_flood_meets_tcp_while_an_async_handler_lags_and_nothing_is_lost()
         got.append(message)
 
     async with serving({"open": sockets.append, "message": message}) as server, connected(server) as client:
-        (engine,) = server._engines
+        (engine,) = server._guests.engines
         transport: Any = engine._transport
         sent = 0
         unsent = b""
@@ -941,8 +941,8 @@ async def test_publish_needs_no_membership_and_nobody_who_listens_is_0() -> None
         connected(server) as client,
         connected(server) as other,
     ):
-        (theirs,) = [engine.ws for engine in server._engines][-1:]
-        for engine in server._engines:
+        (theirs,) = [engine.ws for engine in server._guests.engines][-1:]
+        for engine in server._guests.engines:
             engine.ws.subscribe("theirs")
         await client.send(text("go"))
         assert await client.receive() == Frame.text("é")
@@ -995,7 +995,7 @@ async def test_message_of_16_kib_leaves_at_once_and_64_kib_of_small_ones_too() -
         await client.send(text("go"))
         sizes = [len((await client.receive()).payload) for _ in range(69)]
         assert sizes == [1000, 16_383, 16_384, *[1000] * 66]
-        assert written == [1000, 17_383, 0, 65_000, 0]
+        assert written == [1004, 17_391, 0, 65_260, 0]  # headers of 4 bytes included
 
 
 async def test_messages_sent_outside_of_handlers_are_collected_as_well() -> None:

@@ -1,6 +1,7 @@
-// Bun's side of the chat and echo benchmarks: the text that came in goes out to everybody else (chat) or back (echo).
+// Bun's side of the chat and echo benchmarks: the text that came in goes out to everybody else (chat; deflate: the same,
+// compressed) or back (echo).
 //
-//   bun chat_bun.js chat|echo
+//   bun chat_bun.js chat|deflate|echo
 
 const handlers = {
   chat: {
@@ -9,6 +10,15 @@ const handlers = {
     },
     message(ws, message) {
       ws.publishText("room", message);
+    },
+  },
+  deflate: {
+    perMessageDeflate: { compress: "shared", decompress: "shared" },
+    open(ws) {
+      ws.subscribe("room");
+    },
+    message(ws, message) {
+      ws.publishText("room", message, true);
     },
   },
   echo: {

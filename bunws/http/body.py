@@ -23,11 +23,12 @@ class ClientDisconnected(ConnectionError):
 class Body:
     """Bytes that arrive in pieces and are read as one."""
 
-    __slots__ = ("_ended", "_error", "_pieces", "_waiter")
+    __slots__ = ("_content", "_ended", "_error", "_waiter")
 
     def __init__(self, content: bytes | None = None) -> None:
         """An open body; with `content`, one that is complete."""
-        self._pieces: list[bytes] = [] if content is None else [content]
+        # One object, however small the pieces are in which a peer sends it.
+        self._content = bytearray(content or b"")
         self._ended = content is not None
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -39,13 +40,13 @@ class Body:
     @property
     def size(self) -> int:
         """Bytes that have arrived and were not read yet."""
-        return sum(map(len, self._pieces))
+        return len(self._content)
 
     # The connection's side
 
     def feed(self, data: bytes) -> None:
         """Add a piece."""
-        self._pieces.append(data)
+        self._content += data
 
     def end(self) -> None:
         """The body is complete."""
@@ -56,7 +57,7 @@ class Body:
         """The rest will never come: `read()` raises `exc`. A body that is complete stays so."""
         if not self._ended:
             self._error = exc
-            self._pieces.clear()
+            self._content.clear()
             self._wake()
 
     def _wake(self) -> None:
@@ -72,7 +73,7 @@ class Body:
                 raise self._error
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return b"".join(self._pieces)
+        return bytes(self._content)
 
 
 EMPTY: Final = Body(b"")

@@ -1,0 +1,92 @@
+"""
+Guests: who is connected to one server, and what runs for them.
+
+Rule: the server may end when nobody is left; `when_empty` is called each time that this may have come true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from .connection import Connection
+from .engine import Engine
+from .timeouts import Sweeper
+
+
+__all__ = ["Guests"]
+
+logger = logging.getLogger("bunws")
+
+# Connections over `max_connections` that are being told 503 at one time; past that they are dropped without a word.
+MAX_REFUSED: Final = 100
+
+
+class Guests:
+    """HTTP connections, WebSockets and tasks; all but the tasks are swept."""
+
+    def __init__(self, max_connections: int | None, when_empty: Callable[[], None]) -> None:
+        self.connections: set[Connection] = set()
+        self.engines: set[Engine] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.sweeper = Sweeper()
+        self._refused: set[Connection] = set()
+        self._max_connections = max_connections
+        self._when_empty = when_empty
+
+    def __bool__(self) -> bool:
+        """Whether anybody is left."""
+        return bool(self.connections or self._refused or self.engines or self.tasks)
+
+    def enter(self, connection: Connection) -> bool:
+        """A connection has come. False: there are too many."""
+        self.sweeper.add(connection)
+        limit = self._max_connections
+        if limit is None or len(self.connections) + len(self.engines) < limit:
+            self.connections.add(connection)
+            return True
+        self._refused.add(connection)
+        if len(self._refused) > MAX_REFUSED:
+            connection.stop(abrupt=True)
+        return False
+
+    def leave(self, connection: Connection) -> None:
+        """Its TCP connection is gone, or a WebSocket's from now on."""
+        self.connections.discard(connection)
+        self._refused.discard(connection)
+        self.sweeper.discard(connection)
+        self._when_empty()
+
+    def enter_engine(self, engine: Engine) -> None:
+        """A WebSocket has been opened."""
+        self.engines.add(engine)
+        self.sweeper.add(engine)
+
+    def leave_engine(self, engine: Engine) -> None:
+        """A WebSocket's connection is gone."""
+        self.engines.discard(engine)
+        self.sweeper.discard(engine)
+        self._when_empty()
+
+    def spawn(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, None]) -> None:
+        """Run it as a task."""
+        task = loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def drop_all(self) -> None:
+        """Nobody is waited for any longer."""
+        for connection in (*self.connections, *self._refused):
+            connection.stop(abrupt=True)
+        for engine in tuple(self.engines):
+            engine.drop()
+        for task in tuple(self.tasks):
+            task.cancel()
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            logger.error("bunws: a task of the server failed", exc_info=exc)
+        self._when_empty()
