@@ -51,6 +51,7 @@ DECOMPRESSORS: Final = {  # name: window bits
 
 _PRESETS: Final = ("disable", *COMPRESSORS)
 _BOOLEANS: Final = {True: "shared", False: "disable"}
+_OPTION: Final = "websocket.per_message_deflate"
 _KEYS: Final = ("compress", "decompress", "threshold")
 
 
@@ -90,16 +91,16 @@ def parse_options(per_message_deflate: object) -> DeflateOptions | None:
     if per_message_deflate is None or isinstance(per_message_deflate, bool):
         return DeflateOptions("shared", "shared") if per_message_deflate else None
     if not isinstance(per_message_deflate, Mapping):
-        raise TypeError(f"per_message_deflate must be a boolean or a mapping, not {type(per_message_deflate).__name__}")
+        raise TypeError(f"{_OPTION} must be a boolean or a mapping, not {type(per_message_deflate).__name__}")
     for key in per_message_deflate:
         if key not in _KEYS:
-            raise TypeError(f"per_message_deflate has no key {key!r}; it has {_listed(_KEYS)}")
+            raise TypeError(f"{_OPTION} has no key {key!r}; it has {_listed(_KEYS)}")
 
     compress = _preset(per_message_deflate, "compress")
     decompress = _preset(per_message_deflate, "decompress")
     threshold = _threshold(per_message_deflate)
     if compress is None and decompress is None and threshold is not None:
-        raise ValueError('per_message_deflate["threshold"] needs "compress" or "decompress" beside it')
+        raise ValueError(f'{_OPTION}["threshold"] needs "compress" or "decompress" beside it')
     if compress in (None, "disable") and decompress in (None, "disable"):
         return None
     return DeflateOptions(compress or "shared", decompress or "shared", threshold)
@@ -113,10 +114,10 @@ def _preset(mapping: Mapping[str, object], key: str) -> str | None:
         return _BOOLEANS[value]
     if not isinstance(value, str):
         raise TypeError(
-            f'per_message_deflate["{key}"] must be a boolean or one of {_listed(_PRESETS)}, not {type(value).__name__}'
+            f'{_OPTION}["{key}"] must be a boolean or one of {_listed(_PRESETS)}, not {type(value).__name__}'
         )
     if value not in _PRESETS:
-        raise ValueError(f'per_message_deflate["{key}"] must be a boolean or one of {_listed(_PRESETS)}, not {value!r}')
+        raise ValueError(f'{_OPTION}["{key}"] must be a boolean or one of {_listed(_PRESETS)}, not {value!r}')
     return value
 
 
@@ -125,9 +126,9 @@ def _threshold(mapping: Mapping[str, object]) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f'per_message_deflate["threshold"] must be a number of bytes, not {type(value).__name__}')
+        raise TypeError(f'{_OPTION}["threshold"] must be a number of bytes, not {type(value).__name__}')
     if value < 0:
-        raise ValueError(f'per_message_deflate["threshold"] must not be negative, not {value}')
+        raise ValueError(f'{_OPTION}["threshold"] must not be negative, not {value}')
     return value
 
 

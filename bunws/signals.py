@@ -65,8 +65,9 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     servers = tuple(_servers)
     if not servers:  # they stopped, but not in the main thread
         _restore()
-        signal.raise_signal(signum)
-        return
+        if threading.main_thread().is_alive():
+            signal.raise_signal(signum)
+        return  # else it came while the process was ending anyway
     later = again = False
     for server in servers:
         at_once = server in _told

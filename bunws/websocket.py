@@ -71,8 +71,8 @@ class ServerWebSocket(Outbox, Generic[T]):
     """
     One WebSocket. Its methods belong to the thread of its server.
 
-    `send`, `publish`, `ping` and `pong` answer in Bun's numbers: the bytes of the payload when it was accepted (0 for an
-    empty one), -1 when it was queued behind backpressure (wait for `drain`), 0 when it was dropped (the socket is
+    `send`, `publish`, `ping` and `pong` answer in Bun's numbers: the bytes of the payload when it was accepted (0 for
+    an empty one), -1 when it was queued behind backpressure (wait for `drain`), 0 when it was dropped (the socket is
     closed, or over its `backpressure_limit`). All that is sent in one turn of the event loop leaves in one write.
     """
 
@@ -312,7 +312,7 @@ class ServerWebSocket(Outbox, Generic[T]):
             self._last_topics = topics.topics_of(self)
             self._open, self._hurdle = False, True
             topics.forget(self)
-            self._tell_close(CloseCode.ABNORMAL_CLOSURE, "")
+            self._tell_close(int(CloseCode.ABNORMAL_CLOSURE), "")
         topics.forget(self)
         self._run = self._backlog = None
         self._backlog_size = 0

@@ -248,6 +248,14 @@ class Script:
     def signal(self, signum: signal.Signals) -> None:
         self.process.send_signal(signum)
 
+    def is_asleep(self) -> bool:
+        """
+        Whether all its threads are. A signal that reaches CPython just before it falls asleep waits until it wakes up,
+        so one that is to be seen at once must not follow another too quickly.
+        """
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "S" for stat in tasks.glob("*/stat"))
+
     def end(self) -> tuple[int, str, str]:
         """Wait for its end: exit code, the rest of its output, its errors."""
         assert self.process.stdout is not None

@@ -1079,7 +1079,6 @@ async def test_reload_changes_the_limit_of_an_unfinished_compressed_message() ->
         assert code == 1009
 
 
-@pytest.mark.xfail(strict=True, reason="compress.py names it per_message_deflate, without websocket.")
 @pytest.mark.parametrize(
     ("value", "error"),
     [

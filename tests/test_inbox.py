@@ -16,16 +16,16 @@ class FakeOwner:
 
     def __init__(self) -> None:
         self.events: list[object] = []
-        self.handle_error: Callable[[Exception], Awaitable[object] | None] = lambda exc: None
+        self.handle_error: Callable[[BaseException], Awaitable[object] | None] = lambda exc: None
 
     def _call(self, callback: Callable[..., object], *args: object) -> Awaitable[object] | None:
         return as_awaitable(callback(*args))
 
-    def _raised(self, exc: Exception) -> Awaitable[object] | None:
+    def _raised(self, exc: BaseException) -> Awaitable[object] | None:
         self.events.append(repr(exc))
         return self.handle_error(exc)
 
-    def _give_up(self, exc: Exception) -> None:
+    def _give_up(self, exc: BaseException) -> None:
         self.events.append(f"gave up: {exc!r}")
 
     def _inbox_full(self, full: bool) -> None:
@@ -169,6 +169,20 @@ async def test_who_is_cancelled_still_tells_close_and_nothing_else(owner: FakeOw
     with pytest.raises(asyncio.CancelledError):
         await task
     assert owner.events == ["first begins", "close", "empty"]
+
+
+async def test_a_handler_that_meets_a_cancelled_task_has_raised_and_the_next_is_handled(owner: FakeOwner) -> None:
+    """It is the task of somebody else that was cancelled, not the server that gives up."""
+
+    async def handler() -> None:
+        task = asyncio.create_task(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+    inbox = Inbox(owner)
+    inbox.put(owner.events.append, "next")
+    await asyncio.create_task(inbox.run(handler()))
+    assert owner.events == ["CancelledError()", "next", "empty"]
 
 
 # What can be awaited

@@ -64,6 +64,7 @@ def test_a_second_signal_does_not_wait_for_a_peer_that_is_silent() -> None:
         script.signal(signal.SIGINT)
         assert ws.hear_close()[0] == 1001
         assert script.line() == "told"
+        eventually(script.is_asleep)
         script.signal(signal.SIGINT)
         assert script.end() == (0, "", "")
 
@@ -87,7 +88,7 @@ serve(fetch=wait)
         script.signal(signal.SIGTERM)
         assert ws.hear_close()[0] == 1001
         ws.say_close().close()
-        assert script.process.poll() is None
+        eventually(script.is_asleep)
         script.signal(signal.SIGTERM)
         assert script.end() == (0, "cancelled\n", "")
 
@@ -227,6 +228,7 @@ def test_a_second_signal_ends_a_coroutine_that_waits_for_its_server_at_once() ->
     with Script(SERVE + MAIN + "asyncio.run(main())") as script, RawWebSocket(int(script.line())) as ws:
         script.signal(signal.SIGINT)
         assert ws.hear_close()[0] == 1001
+        eventually(script.is_asleep)
         script.signal(signal.SIGINT)
         assert script.end() == (0, "the end\n", "")
 
