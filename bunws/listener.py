@@ -236,7 +236,12 @@ def tls_context(tls: TLS) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password=_refuse_password)
     except ssl.SSLError as error:
         raise ssl.SSLError(error.errno, f"tls: cannot use cert {cert} with key {key}: {error.strerror}") from None
     return context
+
+
+def _refuse_password() -> str:
+    # OpenSSL would ask for it on the terminal, and the program would hang where there is none.
+    raise ValueError("tls: the key is encrypted; load it into an ssl.SSLContext of your own and pass that")

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-from websockets.sync.client import connect, unix_connect
+from websockets.asyncio.client import connect
+from websockets.sync.client import unix_connect
 from yarl import URL
 
 import bunws
@@ -288,18 +289,22 @@ def tls(request: pytest.FixtureRequest, certificate: tuple[Path, Path]) -> objec
     return context
 
 
+# The clients here are asyncio's: one that reads and writes in two threads meets, with OpenSSL below, races of its own.
+
+
 def test_https_and_wss_are_spoken(tls: object, client_context: ssl.SSLContext) -> None:
+    async def talk(url: URL) -> tuple[int | None, str | None]:
+        async with httpx.AsyncClient(verify=client_context) as client:
+            assert [(await client.get(str(url))).text for _ in range(2)] == ["hello", "hello"]
+        async with connect(str(url.with_scheme("wss")), ssl=client_context) as ws:
+            for message in ("in private", b"\0" * 100_000):
+                await ws.send(message)
+                assert await ws.recv() == message
+        return ws.close_code, ws.close_reason
+
     with serve(websocket={"message": echo}, tls=tls) as server:
         assert server.url == URL(f"https://127.0.0.1:{server.port}/")
-        with httpx.Client(verify=client_context) as client:
-            answers = [client.get(str(server.url)) for _ in range(2)]
-            assert [answer.text for answer in answers] == ["hello", "hello"]
-        with connect(f"wss://127.0.0.1:{server.port}/", ssl=client_context) as ws:
-            ws.send("in private")
-            assert ws.recv() == "in private"
-            ws.send(b"\0" * 100_000)
-            assert ws.recv() == b"\0" * 100_000
-        assert (ws.close_code, ws.close_reason) == (1000, "")
+        assert asyncio.run(talk(server.url)) == (1000, "")
 
 
 def test_what_the_kernel_takes_at_once_is_not_behind_over_tls(
@@ -308,27 +313,29 @@ def test_what_the_kernel_takes_at_once_is_not_behind_over_tls(
     def message(ws: bunws.ServerWebSocket[object], message: str) -> None:
         codes.append((ws.send("hello"), ws.send(b"\0" * 20_000), ws.send("hello")))
 
+    async def talk(url: URL) -> None:
+        async with connect(str(url.with_scheme("wss")), ssl=client_context) as ws:
+            for _ in range(3):
+                await ws.send("go on")
+                assert [len(await ws.recv()) for _ in range(3)] == [5, 20_000, 5]
+
     codes: list[tuple[int, ...]] = []
     drained: list[object] = []
-    with (
-        serve(websocket={"message": message, "drain": drained.append}, tls=certificate) as server,
-        connect(f"wss://127.0.0.1:{server.port}/", ssl=client_context) as ws,
-    ):
-        for _ in range(3):
-            ws.send("go on")
-            assert [len(ws.recv()) for _ in range(3)] == [5, 20_000, 5]
+    with serve(websocket={"message": message, "drain": drained.append}, tls=certificate) as server:
+        asyncio.run(talk(server.url))
     assert codes == [(5, 20_000, 5)] * 3
     assert drained == []
 
 
 def test_stop_says_goodbye_over_tls(certificate: tuple[Path, Path], client_context: ssl.SSLContext) -> None:
-    with (
-        serve(tls=certificate) as server,
-        connect(f"wss://127.0.0.1:{server.port}/", ssl=client_context) as ws,
-    ):
-        server.stop()
-        list(ws)
-        assert (ws.close_code, ws.close_reason) == (1001, "Server closed")
+    async def talk(server: bunws.Server) -> tuple[int | None, str | None]:
+        async with connect(str(server.url.with_scheme("wss")), ssl=client_context) as ws:
+            server.stop()
+            await ws.wait_closed()
+        return ws.close_code, ws.close_reason
+
+    with serve(tls=certificate) as server:
+        assert asyncio.run(talk(server)) == (1001, "Server closed")
 
 
 def test_a_request_over_tls_knows_that_it_is_one(
