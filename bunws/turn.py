@@ -29,6 +29,9 @@ logger = logging.getLogger("bunws")
 TURN_LIMIT: Final = 64 * 1024
 LARGE_MESSAGE: Final = 16 * 1024
 
+# How often a turn that published looks once more at what has arrived, as long as each look finds something.
+MAX_LOOKS: Final = 4
+
 SMALL: Final = 8 * 1024  # bytes that may be copied twice
 
 _plain = b"".join
@@ -71,7 +74,8 @@ class Turn:
         self.deflates = False
         self._call_soon = call_soon
         self._scheduled = False
-        self._prolonged = False
+        self._looks = 0  # that this turn has taken at what has arrived meanwhile
+        self._seen = 0  # its size at the last of them
         self._size = 0  # bytes of frames, all topics and receivers together
         self._afterwards: list[Callable[[], None]] = []
 
@@ -126,12 +130,13 @@ class Turn:
         self.schedule()
 
     def _end(self) -> None:
-        if self.topics.dirty and not self._prolonged:
+        if self.topics.dirty and self._looks < MAX_LOOKS and self._size != self._seen:
             # One more look at what has arrived meanwhile, so that a copy of that joins the same write.
-            self._prolonged = True
+            self._looks += 1
+            self._seen = self._size
             self._call_soon(self._end)
             return
-        self._prolonged = False
+        self._looks = self._seen = 0
         self._scheduled = False
         self.flush()
         while self._afterwards:
