@@ -16,6 +16,7 @@ class FakeTransport:
         self.room = room
         self.taken = bytearray()
         self.writes: list[bytes] = []
+        self.times_empty = 0  # that it has told its socket that nothing is left
         self._left = b""
         self.socket: ServerWebSocket[object]
 
@@ -35,6 +36,7 @@ class FakeTransport:
         if self._left:
             self._take(self._left)
             if not self._left:
+                self.times_empty += 1
                 self.socket.resume_writing()
 
     def _take(self, data: bytes) -> None:

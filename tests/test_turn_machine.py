@@ -156,11 +156,14 @@ class TurnMachine(RuleBasedStateMachine):
 
     @rule(ws=sockets, size=st.sampled_from([1, 100, 20_000, 200_000]))
     def peer_reads(self, ws: Socket, size: int) -> None:
-        model = self.models[ws]
-        was_behind = model.behind
+        model, transport = self.models[ws], self.server.transports[ws]
+        was_behind, was_over, times_empty = model.behind, model.over, transport.times_empty
         model.room += size
-        self.server.transports[ws].read(size)
+        transport.read(size)
         self._measure(ws)
+        if transport.times_empty == times_empty:
+            # A transport says when nothing is left, not when less is: until then the socket counts as before.
+            model.over = was_over
         if was_behind and not model.behind and not model.closed:
             model.drains += 1
 
@@ -211,8 +214,9 @@ class TurnMachine(RuleBasedStateMachine):
 
     def _flushed(self) -> None:
         for ws, model in self.models.items():
-            model.flushed = model.size
-            self._measure(ws)
+            if model.flushed != model.size:
+                model.flushed = model.size
+                self._measure(ws)
 
     def _measure(self, ws: Socket) -> None:
         model = self.models[ws]
