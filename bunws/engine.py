@@ -1,8 +1,8 @@
 """
 Engine: the only room that imports picows.
 
-picows parses frames and unmasks them, in C. It is given a live transport after the handshake, but never sees it: in
-the transport's place stands the engine itself, which lets nothing through and only notes what picows wanted. Why:
+picows parses frames and unmasks them, in C. It is the protocol of a live transport after the handshake, but never sees
+that: in the transport's place stands a facade, which lets nothing through and only notes what picows wanted. Why:
 
 * picows parses frame N+1 before it delivers frame N, and answers a broken N+1 with a Close frame at once. What it
   wanted to send is noted here, frame N is answered first, and then the engine fails the connection with its own phrase.
@@ -229,7 +229,7 @@ class Engine(WSListener):
         self._transport = transport
         self._handler = handler
         self._inflater = inflater
-        self._inflated = 0  # bytes, in this turn
+        self._inflated = 0  # bytes, since frames were last left for the next turn
         self._deferred: deque[_Frame] | None = None  # frames that are left for the next turn
         self._assembler: MessageAssembler | None = None  # while a message is unfinished
         self._failure: ProtocolError | None = None
@@ -422,7 +422,14 @@ class Engine(WSListener):
             self._assembler.max_payload_length = self._handler.max_payload_length
 
     def _refresh(self) -> None:
-        self._quick = not (self._busy or self._renew or self._failure or self._assembler or self._deferred is not None)
+        self._quick = not (
+            self._busy
+            or self._pressing
+            or self._renew
+            or self._failure
+            or self._assembler
+            or self._deferred is not None
+        )
 
     # Failing
 
