@@ -19,9 +19,11 @@ from typing import Final, Protocol, cast
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
 from .http.body import EMPTY, Body, ClientDisconnected
-from .http.request import Request, RequestHead
+from .http.encode import CONTINUE, encode_response, error_response
+from .http.head import RequestHead
+from .http.request import Request
 from .http.response import Response
-from .http.wire import CONTINUE, EndOfRequest, RequestParser, encode_response, error_response
+from .http.wire import EndOfRequest, RequestParser
 
 
 __all__ = ["Connection", "Exchange", "Site"]

@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 
 from bunws import handshake
 from bunws.exceptions import HandshakeError
-from bunws.http.request import Request, RequestHead, RequestLine
+from bunws.http.head import RequestHead, RequestLine
+from bunws.http.request import Request
 
 
 # RFC 6455, 1.3: the example.

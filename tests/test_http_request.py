@@ -11,8 +11,9 @@ from yarl import URL
 
 from bunws.exceptions import HTTPError
 from bunws.http.body import Body, ClientDisconnected
+from bunws.http.head import RequestHead, RequestLine
 from bunws.http.headers import is_authority, tokens
-from bunws.http.request import Request, RequestHead, RequestLine
+from bunws.http.request import Request
 
 
 def make_head(line: bytes = b"POST / HTTP/1.1\r\n", **fields: str) -> RequestHead:

@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 from multidict import CIMultiDict
 
 from bunws.exceptions import HTTPError
+from bunws.http.encode import encode_response, error_response
 from bunws.http.response import Response
-from bunws.http.wire import encode_response, error_response
 
 
 DATE = b"Fri, 20 Nov 2026 19:18:46 GMT"

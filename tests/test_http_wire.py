@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bunws.exceptions import HTTPError
-from bunws.http.request import MAX_TARGET_SIZE
+from bunws.http.head import MAX_TARGET_SIZE
 from bunws.http.wire import EndOfRequest, Event, RequestHead, RequestParser
 
 

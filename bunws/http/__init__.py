@@ -2,8 +2,10 @@
 HTTP/1.1, pure: requests, responses and the bytes between them. No sockets, no transports, no clock.
 
     wire        bytes to requests; the only room that imports httptools
-    request     what was asked for, and the rules of a head
-    response    what is answered, and its bytes
+    head        a request line and its fields, and the rules of both
+    encode      responses to bytes
+    request     what was asked for
+    response    what is answered
     body        content while it arrives
     headers     the syntax of fields
 
@@ -13,8 +15,9 @@ HTTP/1.1, pure: requests, responses and the bytes between them. No sockets, no t
 from __future__ import annotations
 
 from .body import Body, ClientDisconnected
+from .head import RequestHead
 from .headers import HeadersInit
-from .request import Request, RequestHead
+from .request import Request
 from .response import BodyInit, Response
 
 

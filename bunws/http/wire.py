@@ -1,8 +1,8 @@
 """
-Wire: bytes in, facts out. What goes the other way is `encode_response`, which lives with `Response`.
+Wire: bytes in, facts out. What goes the other way is `encode`.
 
 Rule 1: llhttp judges the syntax. This room cuts the bytes where lines and bodies end, so that every limit is exact
-however the bytes were split; `request` adds the rules that llhttp does not know.
+however the bytes were split; `head` adds the rules that llhttp does not know.
 Rule 2: a peer's mistake is the last fact of a list, never an exception: the good requests before it are answered.
 Rule 3: nothing that a peer sends is kept past a limit, wherever it is in its request.
 """
@@ -17,8 +17,7 @@ from typing import ClassVar, Final, TypeAlias
 import httptools
 
 from ..exceptions import HTTPError
-from .request import MAX_TARGET_SIZE, RequestHead, RequestLine
-from .response import CONTINUE, encode_response, error_response
+from .head import MAX_TARGET_SIZE, RequestHead, RequestLine
 
 
 __all__ = [
@@ -26,9 +25,6 @@ __all__ = [
     "Event",
     "RequestHead",
     "EndOfRequest",
-    "CONTINUE",
-    "encode_response",
-    "error_response",
 ]
 
 
