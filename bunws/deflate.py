@@ -87,7 +87,16 @@ class Deflater:
     Of no use to two threads at once.
     """
 
-    __slots__ = ("_flush_mode", "_mem_level", "_stream", "_threshold", "context_takeover", "window_bits")
+    __slots__ = (
+        "_flush_mode",
+        "_mem_level",
+        "_stream",
+        "_threshold",
+        "_twin",
+        "context_takeover",
+        "jobs",
+        "window_bits",
+    )
 
     def __init__(self, window_bits: int, mem_level: int, threshold: int | None, context_takeover: bool) -> None:
         self.window_bits = window_bits
@@ -101,6 +110,9 @@ class Deflater:
         if threshold is None:
             threshold = DEDICATED_THRESHOLD if context_takeover else SHARED_THRESHOLD
         self._threshold = max(threshold, 1)  # there is nothing to gain on an empty message
+        #: Of its owner: how many jobs for it are under way in another thread.
+        self.jobs = 0
+        self._twin: Deflater | None = None
         self._stream: _Stream | None = None  # between messages, from the first on
 
     def __repr__(self) -> str:
@@ -125,6 +137,14 @@ class Deflater:
         if not self.context_takeover:
             self._stream = stream
         return None
+
+    def aside(self) -> Deflater:
+        """The one to be used in another thread: itself if it has a context (one thread at a time), else a twin."""
+        if self.context_takeover:
+            return self
+        if self._twin is None:
+            self._twin = Deflater(self.window_bits, self._mem_level, self._threshold, False)
+        return self._twin
 
     def _start(self) -> _Stream:
         # zlib-ng is faster, but its smallest window takes 140 KiB where zlib's takes 9; the largest, 275 and 209.

@@ -9,16 +9,20 @@ thousand slow readers of one feed hold one copy of it.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import Protocol
 
 from .frames import TEXT_HEADERS, Message, Opcode, header, parts
 from .handler import Handler
+from .late import Late
 from .topics import BACKPRESSURE, DROPPED, Level, Run
 from .turn import MessageDeflater, Receiver, Turn
 
 
 __all__ = ["ByteTransport", "Outbox"]
+
+logger = logging.getLogger("bunws")
 
 
 class ByteTransport(Protocol):
@@ -62,7 +66,7 @@ class Outbox:
         self._handler = handler
         self._open = True
         self._stuck = False  # the transport has something left
-        self._backlog: deque[bytes] | None = None  # what waits for the transport to empty
+        self._backlog: deque[bytes | Late] | None = None  # what waits for the transport to empty
         self._backlog_size = 0
         self._level = Level.FLOWING
         self._behind = False  # whether the level is another
@@ -120,7 +124,7 @@ class Outbox:
         self._turn.topics.unsubscribe_all(self)
 
     def _buffered(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """Bytes that the kernel has not taken yet; what is still to be deflated counts as it is."""
         return self._backlog_size + self._transport.get_write_buffer_size()
 
     # What the flush tells: turn.Receiver
@@ -132,10 +136,17 @@ class Outbox:
             if self._stuck:
                 self._measure()
             return
+        self._keep(data, len(data))
+
+    def deliver_late(self, late: Late) -> None:
+        late.wait(self)
+        self._keep(late, late.size)
+
+    def _keep(self, data: bytes | Late, size: int) -> None:
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(data)
-        self._backlog_size += len(data)
+        self._backlog_size += size
         self._measure()
 
     def delivered_own(self) -> None:
@@ -160,12 +171,33 @@ class Outbox:
         self._measure()
 
     def resume_writing(self) -> None:
-        """Nothing is left: refill from the backlog, oldest first."""
+        """Nothing is left: refill from the backlog."""
         self._stuck = False
+        self._refill()
+
+    def late_ready(self) -> None:
+        """late.Waiting"""
+        if self._backlog and not self._stuck:
+            try:
+                self._refill()
+            except Exception as exc:  # the others that wait for the same bytes are not to be disturbed
+                logger.error("bunws: a transport failed while it was written to", exc_info=exc)
+                self.broken()
+
+    def _refill(self) -> None:
+        """Write from the backlog, oldest first, as far as the bytes are there and the transport takes them."""
         backlog = self._backlog
         while backlog and not self._stuck:
-            data = backlog.popleft()
-            self._backlog_size -= len(data)
+            data: bytes | Late | None = backlog[0]
+            if isinstance(data, Late):
+                size, data = data.size, data.data
+                if data is None:
+                    break
+            else:
+                assert data is not None
+                size = len(data)
+            backlog.popleft()
+            self._backlog_size -= size
             self._transport.write(data)
         if not backlog:
             self._backlog = None

@@ -49,6 +49,7 @@ from .thread import LoopThread
 from .timeouts import Patience, tick_for
 from .turn import Turn
 from .websocket import ReadyState, ServerWebSocket
+from .worker import Worker
 
 
 if TYPE_CHECKING:
@@ -420,7 +421,8 @@ class Server:
         except RuntimeError:
             self._thread = LoopThread(self._closed, self._loop_ended)
             self.loop = self._thread.loop
-        self._turn = Turn(self.loop.call_soon)
+        self._worker = Worker(self.loop)
+        self._turn = Turn(self.loop.call_soon, self._worker.submit)
         self._take_handler()
         if self._thread is None:
             self.spawn(self._open(context))
@@ -525,6 +527,7 @@ class Server:
         """Nothing more will happen: the server has stopped, or its loop has."""
         signals.uninstall(self)
         self._listener.close()
+        self._worker.close()
         with self._lock:
             if not self._closed.done():
                 self._closed.set_result(None)

@@ -12,15 +12,17 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Hashable
+from functools import partial
 from itertools import accumulate
 from operator import attrgetter
 from typing import Final, Protocol
 
 from .frames import OPCODE_BITS, RSV1, TEXT_HEADERS, Message, Opcode, header, parts
+from .late import Late
 from .topics import DROPPED, Group, Run, Topics
 
 
-__all__ = ["Receiver", "Turn", "TURN_LIMIT", "LARGE_MESSAGE", "check_topic"]
+__all__ = ["Receiver", "Turn", "TURN_LIMIT", "LARGE_MESSAGE", "LATE_MESSAGE", "check_topic"]
 
 logger = logging.getLogger("bunws")
 
@@ -28,6 +30,10 @@ logger = logging.getLogger("bunws")
 # bytes and more (uWebSockets corks 16 KiB): memory stays bounded and the return codes honest.
 TURN_LIMIT: Final = 64 * 1024
 LARGE_MESSAGE: Final = 16 * 1024
+
+# Bytes of a message that is deflated beside the loop, and delivered late (late.py): 1 MiB takes 19 ms, and nobody else
+# would be served meanwhile. Not below LARGE_MESSAGE, so that such a message is the last of its turn.
+LATE_MESSAGE: Final = 256 * 1024
 
 # How often a turn that published looks once more at what has arrived, as long as each look finds something.
 MAX_LOOKS: Final = 4
@@ -43,8 +49,13 @@ class MessageDeflater(Protocol):
 
     context_takeover: bool  # it belongs to one receiver, and must see all that this receiver is sent, in order
 
+    jobs: int  # that are under way for it beside the loop; kept by `Turn`, where it has a context
+
     def deflate(self, payload: bytes) -> bytes | None:
         """The compressed payload; None: send it plain."""
+
+    def aside(self) -> MessageDeflater:
+        """The one to be used beside the loop: itself if it has a context, else a twin."""
 
 
 class Receiver(Hashable, Protocol):
@@ -54,6 +65,9 @@ class Receiver(Hashable, Protocol):
 
     def deliver(self, data: bytes) -> None:
         """Take these bytes behind all bytes taken before; never refuses. Runs no user code."""
+
+    def deliver_late(self, late: Late) -> None:
+        """The same for bytes that are still being made."""
 
     def delivered_own(self) -> None:
         """Its own list was delivered: it has none until it asks for one again. Runs no user code."""
@@ -65,14 +79,21 @@ class Receiver(Hashable, Protocol):
         """`deliver` raised: whatever it has may be half written. Runs no user code."""
 
 
+class Aside(Protocol):
+    """Does a job beside the loop, in the order of the calls, and hands its result back in the loop."""
+
+    def __call__(self, job: Callable[[], bytes], done: Callable[[bytes], None], /) -> None: ...
+
+
 class Turn:
     """The current turn of one server."""
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], aside: Aside) -> None:
         self.topics = Topics[Receiver]()
         #: Whether any receiver may have a deflater; without, `compress=True` means nothing.
         self.deflates = False
         self._call_soon = call_soon
+        self._aside = aside
         self._scheduled = False
         self._looks = 0  # that this turn has taken at what has arrived meanwhile
         self._seen = 0  # its size at the last of them
@@ -92,8 +113,11 @@ class Turn:
         else:
             head, payload = parts(message)
             size = len(payload)
-        if compress and not self.deflates:
-            compress = False
+        if compress:
+            if not self.deflates:
+                compress = False
+            elif size >= LATE_MESSAGE:
+                self.flush()  # so that it is alone in its turn
         run = self.topics.open
         if run is None or run.sender is not sender or run.compress is not compress or run.topic.name != name:
             run = self.topics.publish(sender, name, compress)
@@ -172,17 +196,21 @@ class Turn:
     def _flush_deflated(self, group: Group[Receiver], owed: dict[Receiver, list[Run[Receiver]]]) -> None:
         """The same for a group in which something is to be compressed: one buffer per wire form."""
         buffers: dict[MessageDeflater | None, _Buffer] = {}
+        lates: dict[MessageDeflater, Late] = {}
+        is_late = _is_late(group.runs)  # then there is but one run, of one message
         everybody = dict.fromkeys(group.receivers, 0)
         for receiver, since in (everybody | group.partial).items():
             deflater = receiver.deflater
             own = owed.pop(receiver, None)
-            if deflater is not None and deflater.context_takeover:
-                # Its stream has to see its messages in their order: its own list first.
-                before = _encode(own, deflater) if own else b""
+            if deflater is not None and (deflater.context_takeover or is_late):
                 runs = [run for run in group.runs if run.position >= since and run.sender is not receiver]
-                self._deliver(receiver, None, before + _encode(runs, deflater))
-                if own is not None:
-                    receiver.delivered_own()
+                if deflater.context_takeover:
+                    # Its stream has to see its messages in their order: its own list first.
+                    self._deliver(receiver, (own or []) + runs, b"")
+                    continue
+                if runs and deflater not in lates:
+                    lates[deflater] = self._late(runs, deflater)
+                self._deliver(receiver, own, lates[deflater] if runs else b"")
                 continue
             buffer = buffers.get(deflater)
             if buffer is None:
@@ -192,17 +220,40 @@ class Turn:
         for receiver in group.dropped:
             receiver.dropped()
 
-    def _deliver(self, receiver: Receiver, own: list[Run[Receiver]] | None, shared: bytes) -> None:
+    def _deliver(self, receiver: Receiver, own: list[Run[Receiver]] | None, shared: bytes | Late) -> None:
         """Its own list, then its share."""
+        data: bytes | Late = b""
         if own is not None:
             receiver.delivered_own()
-            data = _encode(own, receiver.deflater)
-            shared = data + shared if shared else data
-        if shared:
-            try:
-                receiver.deliver(shared)
-            except Exception as exc:
-                self._broken(receiver, exc)
+            deflater = receiver.deflater
+            if deflater is not None and (deflater.jobs or _is_late(own)) and any(run.compress for run in own):
+                data = self._late(own, deflater)
+            else:
+                data = _encode(own, deflater)
+        try:
+            if isinstance(data, bytes) and isinstance(shared, bytes):
+                if whole := data + shared if data else shared:
+                    receiver.deliver(whole)
+                return
+            for piece in (data, shared):
+                if isinstance(piece, Late):
+                    receiver.deliver_late(piece)
+                elif piece:
+                    receiver.deliver(piece)
+        except Exception as exc:
+            self._broken(receiver, exc)
+
+    def _late(self, runs: list[Run[Receiver]], deflater: MessageDeflater) -> Late:
+        """Have these runs encoded beside the loop."""
+        late = Late(sum(sum(map(len, run)) for run in runs))
+        deflater.jobs += deflater.context_takeover
+
+        def done(data: bytes) -> None:
+            deflater.jobs -= deflater.context_takeover
+            late.ready(data)
+
+        self._aside(partial(_encode_aside, runs, deflater.aside()), done)
+        return late
 
     def _broken(self, receiver: Receiver, exc: Exception) -> None:
         # One broken socket must not disturb the others of its group.
@@ -223,6 +274,19 @@ def _encode(runs: list[Run[Receiver]], deflater: MessageDeflater | None) -> byte
     if len(runs) == 1:
         return _encode_run(runs[0], deflater)
     return b"".join([_encode_run(run, deflater) for run in runs])
+
+
+def _is_late(runs: list[Run[Receiver]]) -> bool:
+    # A message of that size is the last of its run, since it ends the turn.
+    return any(run.compress and run and len(run[-1]) >= LATE_MESSAGE for run in runs)
+
+
+def _encode_aside(runs: list[Run[Receiver]], deflater: MessageDeflater) -> bytes:
+    try:
+        return _encode(runs, deflater)
+    except Exception:  # such as a MemoryError
+        logger.exception("bunws: messages are sent plain, since they could not be deflated")
+        return _encode(runs, None)
 
 
 def _encode_run(run: Run[Receiver], deflater: MessageDeflater | None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine
 
 from bunws.handler import Handler
@@ -76,10 +77,21 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
+        self._jobs: deque[tuple[Callable[[], bytes], Callable[[bytes], None]]] = deque()
         self.spawned: list[Coroutine[object, object, None]] = []
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
+
+    def aside(self, job: Callable[[], bytes], done: Callable[[bytes], None], /) -> None:
+        self._jobs.append((job, done))
+
+    def do_jobs(self, most: int = 1 << 30) -> None:
+        """Do some of what is to be done beside the loop."""
+        while self._jobs and most:
+            most -= 1
+            job, done = self._jobs.popleft()
+            done(job())
 
     def end_turn(self) -> None:
         while self._callbacks:
@@ -93,7 +105,7 @@ class FakeServer:
 
     def __init__(self, **table: object) -> None:
         self.loop = FakeLoop()
-        self.turn = Turn(self.loop.call_soon)
+        self.turn = Turn(self.loop.call_soon, self.loop.aside)
         self.handler = Handler(table)
         self.wires: dict[ServerWebSocket[object], FakeWire] = {}
         self.transports: dict[ServerWebSocket[object], FakeTransport] = {}

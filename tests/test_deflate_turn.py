@@ -72,13 +72,20 @@ class _CountingStream:
 
 
 class CountingDeflater(Deflater):
-    """A Deflater that counts how often it has really deflated each message."""
+    """A Deflater that counts how often it (or its twin) has really deflated each message."""
 
     __slots__ = ("counts",)
 
     def __init__(self, original: Deflater) -> None:
         super().__init__(original.window_bits, original._mem_level, THRESHOLD, original.context_takeover)
         self.counts: Counter[bytes] = Counter()
+
+    def aside(self) -> Deflater:
+        if self.context_takeover:
+            return self
+        twin = CountingDeflater(self)
+        twin.counts = self.counts
+        return twin
 
     def _start(self) -> _CountingStream:
         return _CountingStream(super()._start(), self.counts)
@@ -232,18 +239,24 @@ class DeflateMachine(RuleBasedStateMachine):
     )
     def publish(self, ws: Socket, topic: str, size: int, stuff: str, is_text: bool, compress: bool) -> None:
         message = self._message(size, stuff, is_text, compress)
+        self._end_the_turn_before(message)
         self._owe([other for other in self._hearing(topic) if other is not ws], message)
         ws.publish(topic, message.payload.decode() if is_text else message.payload, compress)
 
     @rule(topic=TOPICS, size=SIZES, stuff=STUFFS, compress=st.sampled_from([True] * 3 + [False]))
     def server_publish(self, topic: str, size: int, stuff: str, compress: bool) -> None:
         message = self._message(size, stuff, False, compress)
+        self._end_the_turn_before(message)
         self._owe(self._hearing(topic), message)
         self.room.turn.publish(None, topic, message.payload, compress)
 
     @rule()
     def end_turn(self) -> None:
         self.room.loop.end_turn()
+
+    @rule(most=st.integers(1, 3))
+    def some_jobs_beside_the_loop_are_done(self, most: int) -> None:
+        self.room.loop.do_jobs(most)
 
     @rule(ws=sockets, size=st.sampled_from([1, 100, 2000, 200_000]))
     def peer_reads(self, ws: Socket, size: int) -> None:
@@ -265,7 +278,9 @@ class DeflateMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.room.loop.end_turn()
+        self.room.loop.do_jobs()
         for ws, peer in self.peers.items():
+            assert ws.deflater is None or not ws.deflater.jobs
             self.room.transports[ws].read(1 << 50)
             peer.hear(self.room.transports[ws].taken)
             assert peer.heard == len(peer.owed)
@@ -292,6 +307,11 @@ class DeflateMachine(RuleBasedStateMachine):
             self.plain.add(payload)
         return Message(TEXT if is_text else BINARY, payload, compress)
 
+    def _end_the_turn_before(self, message: Message) -> None:
+        # A late message is alone in its turn; who is over the limit behind the turn before it misses it.
+        if message.compress and len(message.payload) >= LARGE_MESSAGE:
+            self.room.turn.flush()
+
     def _hearing(self, topic: str) -> list[Socket]:
         return [ws for ws in self.peers if ws not in self.closed and ws.is_subscribed(topic)]
 
@@ -299,6 +319,11 @@ class DeflateMachine(RuleBasedStateMachine):
         for ws in receivers:
             if ws._level is not Level.OVER:
                 self.peers[ws].owed.append(message)
+
+
+@pytest.fixture(autouse=True)
+def no_more_than_large_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunws.turn.LATE_MESSAGE", LARGE_MESSAGE)
 
 
 def _run(examples: int, steps: int) -> None:
@@ -453,3 +478,127 @@ def test_slow_shared_sockets_keep_references_to_one_compressed_buffer() -> None:
     room.turn.publish(None, "a", LINE * 20, True)
     room.loop.end_turn()
     assert len({id(data) for ws in members for data in ws._backlog or ()}) == 1
+
+
+# Large messages are deflated beside the loop
+
+LARGE: Final = LINE * (LARGE_MESSAGE // len(LINE) + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:], ids=str)
+def test_large_message_leaves_once_it_was_deflated_beside_the_loop_and_nothing_overtakes_it(kind: Kind) -> None:
+    room = Room()
+    ws, other = crowd(room, kind, 2, "a")
+    ws.publish("a", "first", True)
+    assert room.turn.publish(None, "a", LARGE, True) == -1
+    ws.send("behind it", True)
+    room.turn.publish(None, "a", b"and " + LINE, True)
+    room.loop.end_turn()
+    assert [room.received(ws), room.received(other)] == [[], [b"first"]]
+    assert ws.buffered_amount > len(LARGE)
+    room.loop.do_jobs()
+    for receiver, owed in (ws, [LARGE, b"behind it", b"and " + LINE]), (other, [b"first", LARGE, b"and " + LINE]):
+        peer = Peer(kind)
+        opcodes = {b"first": TEXT, b"behind it": TEXT}
+        peer.owed = [Message(opcodes.get(payload, BINARY), payload, True) for payload in owed]
+        peer.hear(room.transports[receiver].taken)
+        assert peer.heard == len(owed)
+        assert peer.compressed == 2
+        assert receiver.buffered_amount == 0
+
+
+def test_large_message_holds_up_only_those_who_are_sent_it_compressed() -> None:
+    room = Room()
+    plain, compressed = room.join(PLAIN), room.join(Kind(15, False))
+    for ws in plain, compressed:
+        ws.subscribe("a")
+    room.turn.publish(None, "a", LARGE, True)
+    assert room.received(plain) == [LARGE]
+    assert room.received(compressed) == []
+
+
+def test_large_message_is_deflated_once_though_hundreds_wait_for_it() -> None:
+    room = Room()
+    members = crowd(room, Kind(15, False), 300, "a")
+    members[0].publish("a", LARGE, True)
+    room.loop.do_jobs()
+    assert deflated(room) == {15: {LARGE: 1}}
+    assert len(set(written(room, members))) == 1
+    assert len(written(room, members)) == 299
+
+
+def test_drain_comes_when_the_large_message_has_left() -> None:
+    drained: list[Socket] = []
+    room = Room(drain=drained.append)
+    (ws,) = crowd(room, Kind(15, False), 1, "a")
+    assert ws.send(LARGE, True) == -1
+    room.loop.end_turn()
+    assert drained == []
+    room.loop.do_jobs()
+    assert drained == [ws]
+
+
+def test_large_messages_past_the_backpressure_limit_are_dropped_and_said_to_be() -> None:
+    room = Room(backpressure_limit=2 * len(LARGE))
+    crowd(room, Kind(15, False), 1, "a")
+    assert [room.turn.publish(None, "a", LARGE, True) for _ in range(4)] == [-1, -1, 0, 0]
+
+
+def test_socket_that_is_gone_before_its_large_message_was_deflated_disturbs_nobody() -> None:
+    room = Room()
+    gone, left = crowd(room, Kind(15, False), 2, "a")
+    room.turn.publish(None, "a", LARGE, True)
+    gone._lost()
+    room.loop.do_jobs()
+    assert room.received(gone) == []
+    assert len(room.received(left)) == 1
+
+
+def test_transport_that_fails_when_the_bytes_are_ready_does_not_disturb_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    room = Room()
+    members = crowd(room, Kind(15, False), 3, "a")
+    room.turn.publish(None, "a", LARGE, True)
+
+    def fail(data: bytes) -> None:
+        raise OSError("broken")
+
+    room.transports[members[0]].write = fail  # type: ignore[method-assign]  # a transport that raises
+    room.loop.do_jobs()
+    room.loop.end_turn()
+    assert [len(room.received(ws)) for ws in members] == [0, 1, 1]
+    assert "a transport failed" in caplog.text
+
+
+def test_close_frame_waits_behind_a_large_message() -> None:
+    room = Room()
+    (ws,) = crowd(room, Kind(15, False), 1, "a")
+    ws.send(LARGE, True)
+    ws.close(1000, "bye")
+    room.loop.end_turn()
+    assert room.received(ws) == []
+    room.loop.do_jobs()
+    assert room.received(ws)[-1] == b"\x03\xe8bye"
+    assert room.wires[ws].finished == [False]
+
+
+@pytest.mark.parametrize("kind", KINDS[1:], ids=str)
+def test_large_message_that_cannot_be_deflated_is_sent_plain(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(CountingDeflater):
+        __slots__ = ()
+
+        def deflate(self, payload: bytes) -> bytes | None:
+            raise MemoryError
+
+        def aside(self) -> Deflater:
+            return self
+
+    room = Room()
+    original = room._deflater(kind)
+    assert original is not None
+    ws = room.connect(deflater=Failing(original))
+    ws.send(LARGE, True)
+    room.loop.do_jobs()
+    assert room.received(ws) == [LARGE]
+    assert "sent plain" in caplog.text

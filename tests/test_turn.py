@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from bunws.frames import Opcode, header
+from bunws.late import Late
 from bunws.topics import Level
 from bunws.turn import LARGE_MESSAGE, TURN_LIMIT, MessageDeflater, Turn
 from tests.fakes import FakeLoop, frames
@@ -30,6 +31,9 @@ class FakeReceiver:
             raise OSError("half written")
         self.writes.append(data)
 
+    def deliver_late(self, late: Late) -> None:
+        raise AssertionError("nothing here is deflated")
+
     def delivered_own(self) -> None:
         self.told.append("own")
 
@@ -49,7 +53,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.loop = FakeLoop()
-        self.turn = Turn(self.loop.call_soon)
+        self.turn = Turn(self.loop.call_soon, self.loop.aside)
         self.ann, self.ben, self.cat = self.all = [FakeReceiver(name) for name in ("ann", "ben", "cat")]
         for receiver in self.all:
             self.turn.topics.subscribe(receiver, "news")
