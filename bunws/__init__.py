@@ -16,11 +16,15 @@ bunws: WebSocket pub/sub for Python in the shape of `Bun.serve`.
 
 from __future__ import annotations
 
+from .access import AccessRecord
+from .address import SocketAddress
+from .asgi import asgi
 from .exceptions import BunwsError, HandshakeError, HTTPError, ProtocolError
+from .feed import FeedOverflow, Subscription
 from .frames import CloseCode
-from .http import ClientDisconnected, Request, Response
+from .http import ClientDisconnected, Event, EventStream, FormData, Request, Response, UploadFile, static
 from .options import WebSocketTable
-from .server import Server, SocketAddress, serve
+from .server import Server, serve
 from .websocket import ReadyState, ServerWebSocket
 
 
@@ -30,11 +34,20 @@ __all__ = [
     "ServerWebSocket",
     "Request",
     "Response",
+    "static",
+    "asgi",
+    "Event",
+    "EventStream",
+    "FormData",
+    "UploadFile",
+    "Subscription",
     "WebSocketTable",
     "CloseCode",
     "ReadyState",
     "SocketAddress",
+    "AccessRecord",
     "BunwsError",
+    "FeedOverflow",
     "ProtocolError",
     "HTTPError",
     "HandshakeError",

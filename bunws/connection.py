@@ -1,10 +1,11 @@
 """
 Connection: one TCP connection while it speaks HTTP/1.1.
 
-Rule 1: one request is answered at a time, in the order of arrival (RFC 9112, 9.3.2); while others wait, nothing more is
-read.
+Rule 1: one request is answered at a time, in the order of arrival (RFC 9112, 9.3.2). What comes behind it stays bytes,
+and past `MAX_TAIL` of them nothing more is read.
 Rule 2: after a peer's mistake it is told so, and the connection ends; nothing that came behind is looked at.
-Rule 3: an exception of a handler is answered with 500 and never with its text.
+Rule 3: an exception of a handler is answered with 500 and never with its text. Where an answer has begun, the
+connection is cut instead: a client never takes a part for the whole.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import deque
-from collections.abc import Awaitable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Protocol, cast
 
+from .answers import answer_to, checked, internal_server_error, settled
+from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
 from .http.body import EMPTY, Body, ClientDisconnected
-from .http.encode import CONTINUE, encode_response, error_response
+from .http.encode import CONTINUE, StreamEncoder, encode_response, error_response
 from .http.head import RequestHead
 from .http.request import Request
 from .http.response import Response
-from .http.wire import EndOfRequest, RequestParser
+from .http.stream import Stream, StreamInit
+from .http.wire import EndOfRequest, Event, RequestParser
+from .sender import Sender, close_stream
 
 
 __all__ = ["Connection", "Exchange", "Site"]
@@ -32,6 +37,13 @@ logger = logging.getLogger("bunws")
 
 _TIMEOUT: Final = HTTPError(408, "Request took too long")
 
+# Bytes of pipelined requests that wait. As much as uvloop buffers for a client that does not read.
+MAX_TAIL: Final = 64 * 1024
+
+# Bytes of a body that are read and forgotten, because the handler has answered without reading them, so that the
+# connection can be used again. More than that costs more than a new connection.
+MAX_DISCARDED: Final = 256 * 1024
+
 
 class Site(Protocol):
     """What a connection asks of its server."""
@@ -39,9 +51,21 @@ class Site(Protocol):
     scheme: str
     host: str  # for a client that named none
     max_request_body_size: int
+    max_head_size: int  # bytes, of trailers too
+    max_headers: int
+    max_requests: int  # on one connection; 0: no limit
     http_ticks: int  # how long a connection may idle, or take for a head; 0: for ever
     close_ticks: int  # how many ticks a peer has for its part of the closing
     stopping: bool
+
+    @property
+    def log(self) -> Callable[[Exchange, int, int, float], object] | None:
+        """
+        Called behind each answer with its status, the bytes that were sent, and the seconds since the request was read.
+
+        101 stands for an upgrade; the bytes are 0 where the client went away before. What is no request (a malformed
+        head, 408) is not told. None: nobody wants to know.
+        """
 
     def connection_made(self, connection: Connection) -> bool:
         """Count it in. False: there are too many."""
@@ -55,6 +79,9 @@ class Site(Protocol):
     def answer_error(self, exc: BaseException) -> object | None:
         """Call `error`, likewise. None: there is no such handler."""
 
+    def prepare(self, request: Request, response: Response) -> Response:
+        """Make of an answer what goes to this client, such as a range or a compressed copy. May raise anything."""
+
     def spawn(self, coroutine: Coroutine[object, object, None]) -> object:
         """Run it as a task."""
 
@@ -65,7 +92,18 @@ class Site(Protocol):
 class Exchange:
     """One request and what becomes of it. `request._context` leads here."""
 
-    __slots__ = ("body", "connection", "head", "refusal", "request", "upgraded")
+    __slots__ = (
+        "answered",
+        "begun",
+        "body",
+        "connection",
+        "expects_continue",
+        "failed",
+        "head",
+        "refusal",
+        "request",
+        "upgraded",
+    )
 
     def __init__(self, connection: Connection, head: RequestHead, request: Request, body: Body) -> None:
         self.connection = connection
@@ -74,44 +112,60 @@ class Exchange:
         self.body = body
         self.refusal: HTTPError | None = None  # what it is answered, whatever the handler says
         self.upgraded = False
+        self.failed = False  # its stream has raised before it was begun
+        self.answered = 0  # the status, from when its head is written on
+        self.expects_continue = head.expects_continue  # and neither got it nor went on without
+        self.begun = 0.0  # by the clock of `time.perf_counter`; for the log only
 
     @property
     def pending(self) -> bool:
         """Whether it can still be upgraded."""
-        return self.connection.current is self and not self.upgraded
+        return self.connection.current is self and not self.upgraded and not self.answered
 
 
 class Connection(asyncio.Protocol):
     """See the rules above. `transport` is None once the connection is gone, or a WebSocket's."""
 
     __slots__ = (
+        "_discarded",
         "_ending_ticks",
         "_eof",
-        "_idle_ticks",
-        "_last_left",
         "_parser",
         "_reading",
         "_receiving",
+        "_requests",
+        "_sender",
         "_site",
-        "_waiting",
-        "_writable",
+        "_taken",
+        "_watch",
+        "_written",
+        "_written_before",
         "allowed_ticks",
         "current",
+        "is_writable",
         "transport",
     )
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._parser = RequestParser(max_body_size=site.max_request_body_size)
+        self._parser = RequestParser(
+            max_head_size=site.max_head_size,
+            max_headers=site.max_headers,
+            max_body_size=site.max_request_body_size,
+        )
         self.transport: asyncio.Transport | None = None
         self.current: Exchange | None = None  # being answered
-        self._waiting: deque[Exchange | HTTPError] = deque()  # arrived behind it
         self._receiving: Exchange | None = None  # whose body still arrives
+        self._sender: Sender | None = None  # of the answer to `current`
+        self._requests = 0
         self._eof = False
         self._reading = True
-        self._writable = True
-        self._idle_ticks = 0
-        self._last_left = 0  # bytes that the transport held at the last tick
+        self.is_writable = True
+        self._written = 0  # bytes in all, and
+        self._written_before = 0  # before the current answer
+        self._discarded = 0  # bytes of a body that nobody wants
+        self._watch = Watch()
+        self._taken = 0  # bytes that the client had taken at the last tick
         self._ending_ticks = 0  # that are left for the peer to close; 0: not ending
         #: Ticks that this connection may idle (`server.timeout`).
         self.allowed_ticks = site.http_ticks
@@ -124,34 +178,35 @@ class Connection(asyncio.Protocol):
             self._refuse(HTTPError(503, "Too many connections", (("Retry-After", "1"),)))
 
     def data_received(self, data: bytes) -> None:
-        if self._ending_ticks:
-            return
-        for event in self._parser.feed(data):
-            self._take(event)
-        self._advance()
+        if not self._ending_ticks:
+            self._take(self._parser.feed(data))
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The client has sent all it will (RFC 9112, 9.6); it may still wait for answers."""
         self._eof = True
-        if self._receiving is not None:
-            self._receiving.body.fail(_gone())
-            self._receiving = None
-        return self.current is not None and not self._ending_ticks  # True: keep the other half open
+        self._tell_gone()
+        if self._sender is not None:
+            self._sender.eof_received()
+        return (
+            self.current is not None or not self.is_writable
+        ) and not self._ending_ticks  # True: keep the other half
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._site.connection_gone(self)
-        self._waiting.clear()
-        if self._receiving is not None:
-            self._receiving.body.fail(_gone())
-            self._receiving = None
+        self._tell_gone()
+        if self._sender is not None:
+            self._sender.stop()
 
     def pause_writing(self) -> None:
-        self._writable = False
+        self.is_writable = False
 
     def resume_writing(self) -> None:
-        self._writable = True
-        self._advance()
+        self.is_writable = True
+        if self._sender is not None:
+            self._sender.resume_writing()
+        self._go_on()
 
     # What the server asks
 
@@ -165,8 +220,8 @@ class Connection(asyncio.Protocol):
         if not self._reading:
             transport.resume_reading()
         tail = self._parser.tail
-        # uvloop's transport keeps the methods of its first protocol: without these two it keeps little else.
-        del self._parser, self._waiting
+        # uvloop's transport keeps the methods of its first protocol: without this it keeps little else.
+        del self._parser
         return transport, tail
 
     def stop(self, abrupt: bool) -> None:
@@ -177,10 +232,12 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         elif self.current is None and not self._ending_ticks:
             self.transport.close()
+        elif self._sender is not None and self._sender.is_endless:
+            self._sender.stop()
 
     def renew(self) -> None:
         """The server counts in other ticks."""
-        self._idle_ticks = 0
+        self._watch.renew()
         self.allowed_ticks = self._site.http_ticks
 
     @property
@@ -194,102 +251,172 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return
         left = transport.get_write_buffer_size()
-        moves = bool(self._last_left) and left != self._last_left
-        self._last_left = left
+        moves = self._written - left != self._taken
+        self._taken = self._written - left
         if self._ending_ticks:
             # A slow reader has all the time it needs, as long as it takes something.
-            self._ending_ticks = self._site.close_ticks if moves else self._ending_ticks - 1
+            self._ending_ticks = self._site.close_ticks if moves and left else self._ending_ticks - 1
             if not self._ending_ticks:
                 transport.abort()
             return
-        if moves or (self.current is not None and self._receiving is None):
-            return  # it is the client's turn to read, or the handler's
-        self._idle_ticks += 1
-        if self.allowed_ticks and self._idle_ticks > self.allowed_ticks:
-            self._time_out(transport)
+        if self._sender is not None:
+            self._sender.tick()
+        duty = self._find_duty(left)
+        if self._watch.is_overdue(duty, self.allowed_ticks, moves=moves):
+            self._time_out(transport, duty)
 
-    def _time_out(self, transport: asyncio.Transport) -> None:
+    def _find_duty(self, left: int) -> Duty | None:
+        if left:
+            return Duty.TAKE
+        receiving = self._receiving
+        if receiving is not None:
+            # Not where it waits for us to say 100, or to read.
+            return Duty.SEND_BODY if self._reading and not receiving.expects_continue else None
+        if self.current is not None:
+            return None
+        return Duty.SEND_HEAD if self._parser.in_head else Duty.SEND_REQUEST
+
+    def _time_out(self, transport: asyncio.Transport, duty: Duty | None) -> None:
         exchange = self._receiving
-        if exchange is not None and exchange is self.current:
+        if duty is Duty.TAKE:
+            transport.abort()
+        elif exchange is not None and exchange is self.current:
             # Its handler is told, by the body; what it answers then is replaced.
             self._receiving = None
             exchange.refusal = _TIMEOUT
             exchange.body.fail(ClientDisconnected("the client took too long to send its request"))
-        elif exchange is not None or self._parser.in_head:
+        elif duty is Duty.SEND_HEAD:
             self._refuse(_TIMEOUT)
+        elif exchange is not None:
+            self._end()
         else:
             self._ending_ticks = self._site.close_ticks
             transport.close()
 
-    # Private
+    # Receiving
 
-    def _take(self, event: RequestHead | bytes | EndOfRequest | HTTPError) -> None:
-        """Note one fact that the parser found."""
-        self._idle_ticks = 0
-        if isinstance(event, RequestHead):
-            body = EMPTY if event.body_length == 0 else Body()
-            request = Request.from_head(event, scheme=self._site.scheme, body=body, host=self._site.host)
-            exchange = Exchange(self, event, request, body)
-            request._context = exchange
-            self._waiting.append(exchange)
-            if body is not EMPTY:
-                self._receiving = exchange
-        elif isinstance(event, bytes):
-            if self._receiving is not None:
-                self._receiving.body.feed(event)
-        elif isinstance(event, HTTPError):
-            receiving, self._receiving = self._receiving, None
-            if receiving is not None:
-                receiving.refusal = event
-                receiving.body.fail(event)
-            if receiving is None or (receiving is not self.current and receiving not in self._waiting):
-                self._waiting.append(event)
-        elif self._receiving is not None:
-            self._receiving.body.end()
-            self._receiving = None
+    def body_wanted(self) -> None:
+        """http.body.BodySource"""
+        exchange = self._receiving
+        if exchange is not None and exchange.expects_continue and not exchange.answered:
+            # RFC 9110, 10.1.1: the client waits for this before it sends the body.
+            exchange.expects_continue = False
+            self.write(CONTINUE)
+        self._flow()
 
-    def _advance(self) -> None:
-        """Answer what can be answered now."""
-        while self._may_answer():
-            item = self._waiting.popleft()
-            if isinstance(item, HTTPError):
-                self._refuse(item)
-                return
-            self.current = item
-            self._handle(item)
-        if self.transport is not None and not self._ending_ticks:
-            upgrading = self.current is not None and self.current.head.wants_upgrade
-            self._read(not self._waiting and self._writable and not upgrading)
+    def _take(self, events: list[Event]) -> None:
+        """Note what the parser found, and begin to answer what it has begun."""
+        begun: Exchange | None = None
+        for event in events:
+            if isinstance(event, RequestHead):
+                begun = self._begin(event)
+            elif isinstance(event, EndOfRequest):
+                if self._receiving is not None:
+                    self._receiving.body.end()
+                    self._receiving = None
+            elif isinstance(event, bytes):
+                self._take_piece(event)
+            else:
+                self._take_error(event)
+        if begun is not None:
+            self._handle(begun)
 
-    def _may_answer(self) -> bool:
-        return bool(
-            self.transport is not None
-            and self._waiting
-            and self.current is None
-            and self._writable
+    def _begin(self, head: RequestHead) -> Exchange:
+        body = EMPTY if head.body_length == 0 else Body(source=self)
+        request = Request.from_head(head, scheme=self._site.scheme, body=body, host=self._site.host)
+        exchange = self.current = Exchange(self, head, request, body)
+        request._context = exchange
+        if body is not EMPTY:
+            self._receiving = exchange
+            self._watch.renew()
+        if self._site.log is not None:
+            exchange.begun = time.perf_counter()
+        self._requests += 1
+        self._written_before = self._written
+        return exchange
+
+    def _take_piece(self, piece: bytes) -> None:
+        exchange = self._receiving
+        if exchange is None:
+            return  # it came too late
+        # RFC 9110, 10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all
+        # of the content for the corresponding request".
+        exchange.expects_continue = False
+        self._watch.progress += len(piece)
+        if exchange is self.current:
+            exchange.body.feed(piece)
+            return
+        self._discarded += len(piece)
+        if self._discarded > MAX_DISCARDED:
+            self._end()
+
+    def _take_error(self, error: HTTPError) -> None:
+        exchange, self._receiving = self._receiving, None
+        if exchange is None or exchange is not self.current:
+            self._refuse(error)
+        else:
+            exchange.refusal = error
+            exchange.body.fail(error)
+
+    def _go_on(self) -> None:
+        """Answer what waits, as far as it can be answered now; read on where there is room."""
+        while self._may_go_on():
+            events = self._parser.resume()
+            if events:
+                self._take(events)
+            elif self._eof:
+                self._end()
+            elif self._reading:
+                return  # nothing is left, the common case
+            else:
+                break
+        self._flow()
+
+    def _may_go_on(self) -> bool:
+        """Whether the next request can be looked at."""
+        return (
+            self.current is None
+            and self.transport is not None
+            and self.is_writable
+            and self._receiving is None
             and not self._ending_ticks
         )
 
-    def _read(self, reading: bool) -> None:
-        if reading is not self._reading and self.transport is not None:
-            self._reading = reading
-            if reading:
-                self.transport.resume_reading()
+    def _flow(self) -> None:
+        """Read from the transport while there is room for what comes."""
+        transport, receiving = self.transport, self._receiving
+        if transport is None or self._ending_ticks:
+            return
+        is_full = self._parser.tail_size >= MAX_TAIL or (receiving is not None and receiving.body.is_full)
+        if is_full is self._reading:
+            self._reading = not is_full
+            if is_full:
+                transport.pause_reading()
             else:
-                self.transport.pause_reading()
+                transport.resume_reading()
+
+    def _tell_gone(self) -> None:
+        """The client will send no more."""
+        if self._receiving is not None:
+            self._receiving.body.fail(ClientDisconnected("the client went away before its request was complete"))
+            self._receiving = None
+        if self.current is not None:
+            self.current.request._tell_disconnected()
+
+    # Answering
 
     def _handle(self, exchange: Exchange) -> None:
-        if exchange.head.expects_continue and self._receiving is exchange and self.transport is not None:
-            # RFC 9110, 10.1.1: the client waits for this before it sends the body.
-            self.transport.write(CONTINUE)
+        if exchange.refusal is not None:  # its body was broken when it came
+            self._respond(exchange, None)
+            return
         try:
             result = self._site.answer(exchange.request)
         except RAISED as exc:
-            result = self._raised(exchange, exc)
-        if inspect.isawaitable(result):
-            self._site.spawn(self._await(exchange, result))
-        else:
+            result = answer_to(exc, self._site.answer_error)
+        if isinstance(result, Response) or not inspect.isawaitable(result):
             self._respond(exchange, result)
+        else:
+            self._site.spawn(self._await(exchange, result))
 
     async def _await(self, exchange: Exchange, result: Awaitable[object]) -> None:
         try:
@@ -299,63 +426,62 @@ class Connection(asyncio.Protocol):
                 if self.transport is not None and not exchange.upgraded:
                     self.transport.abort()
                 raise
-            response = self._raised(exchange, exc)
-            if inspect.isawaitable(response):
-                response = await self._await_error(response)
+            response = await settled(answer_to(exc, self._site.answer_error))
         self._respond(exchange, response)
-        self._advance()
-
-    async def _await_error(self, response: Awaitable[object]) -> object:
-        try:
-            return await response
-        except RAISED as exc:
-            if is_cancelled(exc):
-                raise
-            logger.exception("bunws: the error handler raised")
-            return _internal_server_error()
-
-    def _raised(self, exchange: Exchange, exc: BaseException) -> object:
-        """A handler raised: what to answer instead; may have to be awaited."""
-        if exc is exchange.refusal or isinstance(exc, ClientDisconnected):
-            # The peer's mistake, which met the handler while it read the body.
-            return Response("The request is incomplete", status=400)
-        try:
-            response = self._site.answer_error(exc)
-        except RAISED:
-            logger.exception("bunws: the error handler raised")
-            return _internal_server_error()
-        if response is None:
-            logger.error("bunws: fetch raised", exc_info=exc)
-            return _internal_server_error()
-        return response
+        self._go_on()
 
     def _respond(self, exchange: Exchange, response: object) -> None:
-        # They hold each other; an idle WebSocket should not carry the request that it came from.
-        self.current = exchange.request._context = None
-        if exchange.upgraded or self.transport is None or self._ending_ticks:
+        if self.transport is None or exchange.upgraded or self._ending_ticks or exchange.refusal is not None:
+            self._respond_nothing(exchange, response)
             return
-        if exchange.refusal is not None:
-            self._refuse(exchange.refusal, exchange.head.method)
-            return
-        if not isinstance(response, Response):
-            logger.error(
-                "bunws: fetch must return a bunws.Response (or None after server.upgrade() returned True), got %r",
-                response,
-            )
-            response = _internal_server_error()
-        last = self._eof and not self._waiting
-        keep_alive = exchange.head.keep_alive and not self._site.stopping and not last
+        response = checked(response)
+        keep_alive = self._is_kept_alive(exchange)
+        response._body_used = response._is_stream
         try:
+            response = self._site.prepare(exchange.request, response)
+            if response._is_stream:
+                self._begin_stream(exchange, response, keep_alive)
+                return
             data = self._encode(exchange, response, keep_alive)
-        except (TypeError, ValueError) as exc:  # a header that was set after the response was made
+        except Exception as exc:  # such as for a header that was set after the response was made
             logger.error("bunws: fetch returned a response that cannot be sent", exc_info=exc)
-            data = self._encode(exchange, _internal_server_error(), keep_alive)
-        self.transport.write(data)
-        if not keep_alive:
-            self._end()
-        elif exchange.head.wants_upgrade:
-            for event in self._parser.resume_http():
-                self._take(event)
+            self._forget(response)
+            response = internal_server_error()
+            data = self._encode(exchange, response, keep_alive)
+        exchange.answered = response.status
+        self.write(data)
+        self._finish(exchange, keep_alive)
+
+    def _respond_nothing(self, exchange: Exchange, response: object) -> None:
+        """The handler's answer has come too late, or is replaced by another."""
+        if isinstance(response, Response) and not response._body_used:
+            self._forget(response)
+        if exchange.upgraded:
+            exchange.answered = 101
+        elif exchange.refusal is not None and not self._ending_ticks:
+            exchange.answered = exchange.refusal.status
+            self._refuse(exchange.refusal, exchange.head.method)
+        elif isinstance(response, Response):
+            exchange.answered = response.status
+        self._finish(exchange, True)
+
+    def _is_kept_alive(self, exchange: Exchange) -> bool:
+        """Whether the connection can be used again behind the answer that is about to be sent."""
+        site = self._site
+        return (
+            exchange.head.keep_alive
+            and not site.stopping
+            and not (site.max_requests and self._requests >= site.max_requests)
+            and not (self._eof and not self._parser.tail_size)
+            # RFC 9110, 10.1.1: "A server that responds with a final status code instead of reading the entire request
+            # content SHOULD indicate whether it intends to close the connection [...] or continue reading". Who was
+            # not told to continue may send the content all the same, or not: nobody can tell.
+            and not (self._receiving is exchange and self._is_too_much(exchange))
+        )
+
+    def _is_too_much(self, exchange: Exchange) -> bool:
+        """Whether the rest of its body is not worth reading for the next request behind it."""
+        return exchange.expects_continue or self._parser.remaining > MAX_DISCARDED
 
     def _encode(self, exchange: Exchange, response: Response, keep_alive: bool) -> bytes:
         return encode_response(
@@ -366,9 +492,85 @@ class Connection(asyncio.Protocol):
             date=self._site.date(),
         )
 
+    def write(self, data: bytes) -> None:
+        """sender.SenderConnection"""
+        if self.transport is not None:
+            self._written += len(data)
+            self.transport.write(data)
+
+    def _finish(self, exchange: Exchange, keep_alive: bool) -> None:
+        """The answer is out, or will never be."""
+        # They hold each other; an idle WebSocket should not carry the request that it came from.
+        self.current = exchange.request._context = None
+        exchange.request._release()
+        self._watch.renew()
+        if self._site.log is not None and exchange.begun:
+            sent = self._written - self._written_before
+            self._site.log(exchange, exchange.answered, sent, time.perf_counter() - exchange.begun)
+        if self.transport is None or self._ending_ticks:
+            return
+        if self._receiving is exchange:
+            exchange.body.fail(RuntimeError("the request has been answered: read its body before"))
+            self._discarded = 0
+            keep_alive = keep_alive and not self._is_too_much(exchange)
+        if not keep_alive or exchange.refusal is not None:
+            self._end()
+
+    # Streaming
+
+    def _begin_stream(self, exchange: Exchange, response: Response, keep_alive: bool) -> None:
+        stream = Stream(cast("StreamInit", response._body))
+        encoder = StreamEncoder(
+            response,
+            stream,
+            method=exchange.head.method,
+            http_version=exchange.head.http_version,
+            keep_alive=keep_alive,
+            date=self._site.date(),
+        )
+        exchange.answered = response.status
+        if not encoder.has_content:
+            self.write(encoder.end())
+            self._forget(response)
+            self._finish(exchange, keep_alive)
+            return
+        if exchange.expects_continue and self._receiving is exchange:
+            exchange.body.fail(RuntimeError("the answer has begun: read the body of the request before"))
+        self._sender = Sender(self, stream, encoder)
+        if self._eof:
+            self._sender.eof_received()
+        self._site.spawn(self._send(exchange, self._sender))
+
+    async def _send(self, exchange: Exchange, sender: Sender) -> None:
+        await sender.send()
+        self._sender = None
+        failure = sender.failure
+        if failure is None:
+            self._finish(exchange, sender.encoder.keep_alive)
+        elif sender.encoder.head and not sender.is_unwanted:
+            # Not a byte was sent: it is as if the handler had raised, or else the `error` handler.
+            if exchange.failed:
+                logger.error("bunws: a streamed answer of the error handler raised", exc_info=failure)
+                self._respond(exchange, internal_server_error())
+            else:
+                exchange.failed = True
+                self._respond(exchange, await settled(answer_to(failure, self._site.answer_error)))
+        else:
+            sender.cut()
+            self._finish(exchange, False)
+        self._go_on()
+
+    def _forget(self, response: Response) -> None:
+        """Close what would have been sent."""
+        if response._is_stream:
+            response._body_used = True
+            self._site.spawn(close_stream(Stream(cast("StreamInit", response._body))))
+
+    # Ending
+
     def _refuse(self, error: HTTPError, method: str = "GET") -> None:
         if self.transport is not None:
-            self.transport.write(error_response(error, self._site.date(), method=method))
+            self.write(error_response(error, self._site.date(), method=method))
             self._end()
 
     def _end(self) -> None:
@@ -381,21 +583,16 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         assert transport is not None
         self._ending_ticks = self._site.close_ticks
-        self._waiting.clear()
+        if transport.is_closing():
+            return
         if transport.can_write_eof() and not self._eof:
             try:
                 transport.write_eof()
             except OSError:  # asyncio's own transports raise when the peer has reset the connection
                 transport.abort()
                 return
-            self._read(True)
+            if not self._reading:
+                self._reading = True
+                transport.resume_reading()
         else:
             transport.close()
-
-
-def _internal_server_error() -> Response:
-    return Response("Internal Server Error", status=500)
-
-
-def _gone() -> ClientDisconnected:
-    return ClientDisconnected("the client went away before its request was complete")

@@ -34,7 +34,6 @@ from .frames import CloseCode, Opcode, parse_close
 from .handler import Handler
 from .inbox import as_awaitable
 from .messages import MessageAssembler, MessageInflater
-from .timeouts import Patience
 from .websocket import PauseReason, ServerWebSocket
 
 
@@ -189,7 +188,6 @@ class Host(Protocol):
     """What an engine asks of its server."""
 
     loop: asyncio.AbstractEventLoop
-    patience: Patience
     close_ticks: int  # how many ticks a peer has for its part of the closing
 
     def engine_gone(self, engine: Engine) -> None:
@@ -510,6 +508,8 @@ class Engine(WSListener):
                 self._transport.close()  # TLS says close_notify, and waits for the peer's
 
     def drop(self) -> None:
+        # What was accepted is written as far as the peer takes it, a Close frame among it.
+        self.ws._turn.flush()
         self._transport.abort()
 
     # timeouts.Ticking
@@ -530,7 +530,7 @@ class Engine(WSListener):
             self._silent_ticks = 0  # slow, but alive: it has taken some of what waited
         self._last_left = left
         self._silent_ticks += 1
-        patience = self._host.patience
+        patience = self._handler.patience
         if patience.close and self._silent_ticks >= patience.close:
             self.ws._timed_out()
         elif self._silent_ticks == patience.ping:

@@ -9,31 +9,46 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Final
+from typing import Final, NamedTuple
 
+from .address import SocketAddress
 from .connection import Connection
 from .engine import Engine
+from .notice import Notice
+from .quota import Quota
 from .timeouts import Sweeper
 
 
-__all__ = ["Guests"]
+__all__ = ["GuestLimits", "Guests"]
 
 logger = logging.getLogger("bunws")
 
-# Connections over `max_connections` that are being told 503 at one time; past that they are dropped without a word.
+# Connections over a limit that are being told 503 at one time; past that they are dropped without a word.
 MAX_REFUSED: Final = 100
+
+
+class GuestLimits(NamedTuple):
+    """How many connections there may be; None: any number."""
+
+    max_connections: int | None
+    max_connections_per_ip: int | None
 
 
 class Guests:
     """HTTP connections, WebSockets and tasks; all but the tasks are swept."""
 
-    def __init__(self, max_connections: int | None, when_empty: Callable[[], None]) -> None:
+    def __init__(self, limits: GuestLimits, when_empty: Callable[[], None]) -> None:
         self.connections: set[Connection] = set()
         self.engines: set[Engine] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.sweeper = Sweeper()
         self._refused: set[Connection] = set()
-        self._max_connections = max_connections
+        self._most = limits.max_connections
+        self._quota = Quota(limits.max_connections_per_ip) if limits.max_connections_per_ip is not None else None
+        self._notices = {
+            name: Notice(f"connections over {name}={most} are answered with 503")
+            for name, most in limits._asdict().items()
+        }
         self._when_empty = when_empty
 
     def __bool__(self) -> bool:
@@ -43,8 +58,7 @@ class Guests:
     def enter(self, connection: Connection) -> bool:
         """A connection has come. False: there are too many."""
         self.sweeper.add(connection)
-        limit = self._max_connections
-        if limit is None or len(self.connections) + len(self.engines) < limit:
+        if self._has_room(connection):
             self.connections.add(connection)
             return True
         self._refused.add(connection)
@@ -52,22 +66,40 @@ class Guests:
             connection.stop(abrupt=True)
         return False
 
+    def _has_room(self, connection: Connection) -> bool:
+        if self._most is not None and len(self.connections) + len(self.engines) >= self._most:
+            self._notices["max_connections"].tell()
+            return False
+        if self._quota is None or connection.transport is None:
+            return True
+        peer = SocketAddress.of_peer(connection.transport)
+        if peer is None or self._quota.take(connection, peer.address):
+            return True
+        self._notices["max_connections_per_ip"].tell()
+        return False
+
     def leave(self, connection: Connection) -> None:
         """Its TCP connection is gone, or a WebSocket's from now on."""
         self.connections.discard(connection)
         self._refused.discard(connection)
         self.sweeper.discard(connection)
+        if self._quota is not None:
+            self._quota.give_back(connection)
         self._when_empty()
 
-    def enter_engine(self, engine: Engine) -> None:
-        """A WebSocket has been opened."""
+    def become(self, connection: Connection, engine: Engine) -> None:
+        """A connection is a WebSocket's from now on; `leave` comes as well."""
         self.engines.add(engine)
         self.sweeper.add(engine)
+        if self._quota is not None:
+            self._quota.pass_on(connection, engine)
 
     def leave_engine(self, engine: Engine) -> None:
         """A WebSocket's connection is gone."""
         self.engines.discard(engine)
         self.sweeper.discard(engine)
+        if self._quota is not None:
+            self._quota.give_back(engine)
         self._when_empty()
 
     def spawn(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, None]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from .compress import DeflateOptions, parse_options
+from .timeouts import Patience
 
 
 __all__ = ["Handler", "check_unknown", "whole_number", "seconds", "flag"]
@@ -25,6 +26,8 @@ CALLBACKS: Final = ("open", "message", "drain", "close", "error", "ping", "pong"
 MAX_PAYLOAD_LENGTH: Final = 16 * 1024 * 1024
 # Bytes queued for one socket before what is sent to it is dropped. Bun: 16 MiB (serve.d.ts).
 BACKPRESSURE_LIMIT: Final = 16 * 1024 * 1024
+# Topics of one socket. Bun has no limit; a client that may choose its topics could fill the memory with them.
+MAX_SUBSCRIPTIONS: Final = 1000
 # Seconds of silence before a socket is closed. Bun: 120 (serve.d.ts).
 IDLE_TIMEOUT: Final = 120.0
 
@@ -32,6 +35,7 @@ OPTIONS: Final = (
     "max_payload_length",
     "backpressure_limit",
     "close_on_backpressure_limit",
+    "max_subscriptions",
     "idle_timeout",
     "send_pings",
     "publish_to_self",
@@ -58,10 +62,14 @@ class Handler:
         self.max_payload_length = MAX_PAYLOAD_LENGTH
         self.backpressure_limit = BACKPRESSURE_LIMIT
         self.close_on_backpressure_limit = False
+        self.max_subscriptions = MAX_SUBSCRIPTIONS  # 0: any number
         self.idle_timeout = IDLE_TIMEOUT
         self.send_pings = True
         self.publish_to_self = False
         self.per_message_deflate: DeflateOptions | None = None
+
+        #: In ticks. Set by the server, which knows how long one is.
+        self.patience = Patience(0, 0)
 
         self._read(table)
 
@@ -146,6 +154,7 @@ _CHECKS: Final[dict[str, Callable[[str, object], object]]] = {
     "max_payload_length": whole_number,
     "backpressure_limit": whole_number,
     "close_on_backpressure_limit": flag,
+    "max_subscriptions": whole_number,
     "idle_timeout": seconds,
     "send_pings": flag,
     "publish_to_self": flag,

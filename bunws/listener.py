@@ -47,6 +47,7 @@ class Listener:
         self._unix = unix
         self._servers: list[asyncio.AbstractServer] = []
         self._closed = False
+        self.scheme = scheme
         #: None on a Unix socket.
         self.hostname = hostname
         self.port: int | None = None if unix is not None else sockets[0].getsockname()[1]
@@ -55,6 +56,8 @@ class Listener:
             self.url = URL.build(scheme=scheme, host=hostname, port=self.port, path="/")
         else:
             self.url = URL(f"unix:{unix[1:]}") if unix.startswith("\0") else URL(f"unix://{unix}")
+        #: Host and port of a request whose client has named none.
+        self.authority = self.url.raw_authority if unix is None else "localhost"
 
     @classmethod
     def tcp(cls, hostname: str | None, port: int, reuse_port: bool, scheme: str) -> Listener:

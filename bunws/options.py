@@ -9,19 +9,25 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Generic, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 from yarl import URL
 
 from .handler import whole_number
+from .http.coding import CodingOptions
 from .websocket import ServerWebSocket
 
 
 __all__ = [
     "Fetch",
+    "HTTPOptions",
     "IDLE_TIMEOUT",
+    "MAX_HEADERS",
+    "MAX_HEAD_SIZE",
     "MAX_REQUEST_BODY_SIZE",
     "WebSocketTable",
+    "check_error",
+    "check_fetch",
     "check_hostname",
     "check_origins",
     "check_port",
@@ -35,6 +41,11 @@ T = TypeVar("T")
 MAX_REQUEST_BODY_SIZE: Final = 128 * 1024 * 1024
 # Seconds that an HTTP connection may idle, or take for the head of a request. Bun: 10 (serve.d.ts).
 IDLE_TIMEOUT: Final = 10.0
+
+# Bytes of a request line and its header fields together.
+MAX_HEAD_SIZE: Final = 16 * 1024
+# Header fields of one request.
+MAX_HEADERS: Final = 100
 
 #: A function of (request, server), or of (request).
 Fetch: TypeAlias = Callable[..., object]
@@ -53,10 +64,34 @@ class WebSocketTable(TypedDict, Generic[T], total=False):
     max_payload_length: int
     backpressure_limit: int
     close_on_backpressure_limit: bool
+    max_subscriptions: int
     idle_timeout: float
     send_pings: bool
     publish_to_self: bool
     per_message_deflate: bool | Mapping[str, object]
+
+
+class HTTPOptions(NamedTuple):
+    """What one HTTP connection may ask for, and how it is answered."""
+
+    max_request_body_size: int  # bytes
+    max_head_size: int  # bytes
+    max_headers: int  # of one request
+    max_requests: int  # of one connection; 0: any number
+    compression: CodingOptions | None
+
+
+def check_fetch(fetch: object) -> Fetch:
+    """`fetch` as a function of (request, server)."""
+    if not callable(fetch):
+        raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
+    return with_server(fetch)
+
+
+def check_error(error: object) -> Callable[[Any], object]:
+    if not callable(error):
+        raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
+    return error
 
 
 def with_server(fetch: Fetch) -> Fetch:

@@ -8,48 +8,53 @@ read-only properties may be used from any thread.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import inspect
 import math
 import os
-import threading
-import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
-from email.utils import formatdate
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from yarl import URL
 
-from . import handshake, signals
-from .compress import DeflateParams, negotiate
+from . import handshake
+from .access import AccessLog, access_log as make_log
+from .address import SocketAddress
 from .connection import Connection, Exchange
-from .deflate import Deflaters, Inflater
 from .engine import CLOSE_TIMEOUT, Engine
 from .exceptions import HandshakeError
-from .frames import CloseCode, Message
-from .guests import Guests
-from .handler import Handler, check_unknown, flag, seconds, whole_number
+from .feed import FEED_LIMIT, Feeds, Subscription
+from .frames import Message
+from .guests import GuestLimits
+from .handler import check_unknown, flag, seconds, whole_number
+from .http.coding import parse_compression
 from .http.headers import HeadersInit
 from .http.request import Request
 from .http.response import Response
+from .http.routes import Router
+from .life import STOP_TIMEOUT, Life
 from .listener import TLS, Listener, tls_context
 from .options import (
     IDLE_TIMEOUT,
+    MAX_HEAD_SIZE,
+    MAX_HEADERS,
     MAX_REQUEST_BODY_SIZE,
     Fetch,
+    HTTPOptions,
     WebSocketTable,
+    check_error,
+    check_fetch,
     check_hostname,
     check_origins,
     check_port,
     check_unix,
     with_server,
 )
-from .thread import LoopThread
+from .site import Site
+from .tables import Agreement, Table, Tables
 from .timeouts import Patience, tick_for
 from .turn import Turn
 from .websocket import ReadyState, ServerWebSocket
-from .worker import Worker
 
 
 if TYPE_CHECKING:
@@ -60,22 +65,12 @@ __all__ = ["Server", "SocketAddress", "serve"]
 
 T = TypeVar("T")
 
-# Seconds that `stop()` waits for answers and closing handshakes before it drops what is left.
-STOP_TIMEOUT: Final = 10.0
-
-
-class SocketAddress(NamedTuple):
-    """Where a request came from."""
-
-    address: str
-    family: str
-    port: int
-
 
 def serve(
     *,
-    fetch: Fetch,
-    websocket: WebSocketTable[Any] | object | None = None,
+    fetch: Fetch | None = None,
+    routes: Mapping[str, object] | None = None,
+    websocket: WebSocketTable[Any] | Mapping[str, WebSocketTable[Any]] | object | None = None,
     port: int | None = None,
     hostname: str | None = None,
     unix: str | os.PathLike[str] | None = None,
@@ -85,7 +80,13 @@ def serve(
     origins: Collection[str] | None = None,
     idle_timeout: float = IDLE_TIMEOUT,
     max_request_body_size: int = MAX_REQUEST_BODY_SIZE,
+    max_head_size: int = MAX_HEAD_SIZE,
+    max_headers: int = MAX_HEADERS,
+    max_requests: int = 0,
     max_connections: int | None = None,
+    max_connections_per_ip: int | None = None,
+    compression: bool | Mapping[str, object] = False,
+    access_log: AccessLog = False,
     **unknown: Any,
 ) -> Server:
     """
@@ -95,8 +96,12 @@ def serve(
     server runs on uvloop in a thread of its own, which keeps the process alive; Ctrl-C and SIGTERM stop it gracefully,
     and `with bunws.serve(...)` stops it at the end of the block.
 
-    fetch: `fetch(request, server)`, plain or async, returns a `Response`; None after `server.upgrade()`.
-    websocket: a mapping of handlers and options (see `WebSocketTable`), or an object with such attributes.
+    fetch: `fetch(request, server)`, plain or async, returns a `Response`; None after `server.upgrade()`. May be left
+        out where `routes` says all; what has no route is then answered with 404.
+    routes: by path ("/about", "/users/:id", "/assets/*") a function like `fetch`, a `Response`, or a mapping of methods
+        to these; asked before `fetch`.
+    websocket: a mapping of handlers and options (see `WebSocketTable`), or an object with such attributes; or a mapping
+        of paths to such tables, for sockets of several kinds.
     port: default the environment's PORT, else 3000; 0 picks a free one.
     hostname: a name or an address; default all interfaces.
     unix: a path, or an abstract name that begins with NUL, in place of hostname and port.
@@ -107,40 +112,77 @@ def serve(
         Without it any page may, in the name of any visitor: set it where cookies tell who somebody is.
     idle_timeout: seconds that an HTTP connection may idle, or take for a head; 0 for ever.
     max_request_body_size: bytes; more is answered with 413.
+    max_head_size: bytes of request line and headers; more is answered with 431.
+    max_headers: header fields of one request; more are answered with 431.
+    max_requests: requests that one connection may make before it is closed; 0 for any number.
     max_connections: of all kinds together; more are answered with 503. Default no limit.
+    max_connections_per_ip: likewise, of one address (of one /64 in IPv6). Do not set it behind a proxy.
+    compression: True compresses HTTP answers for clients that ask for it (zstd, br, gzip, as far as they are there); a
+        mapping says more, see `bunws.http.coding.parse_compression`. WebSockets have `per_message_deflate`.
+    access_log: True writes one line for each answer to the logger "bunws.access"; a function is called with each
+        `AccessRecord`.
 
     Raises TypeError or ValueError that names the option, OSError for a port or path that cannot be had.
     """
     check_unknown("serve()", unknown, _OPTIONS)
-    if not callable(fetch):
-        raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
-    if error is not None and not callable(error):
-        raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
+    if fetch is None and routes is None:
+        raise TypeError("serve() needs fetch=, a function of (request, server), or routes=")
     if unix is not None and (port is not None or hostname is not None):
         raise TypeError("unix takes the place of hostname and port: give one or the other")
-    handler = Handler(websocket) if websocket is not None else None
+    http_options = HTTPOptions(
+        whole_number("max_request_body_size", max_request_body_size),
+        whole_number("max_head_size", max_head_size),
+        whole_number("max_headers", max_headers),
+        whole_number("max_requests", max_requests),
+        parse_compression(compression),
+    )
     context = tls_context(tls) if tls is not None else None
     scheme = "https" if context is not None else "http"
-    server = Server(
-        fetch=with_server(fetch),
-        handler=handler,
-        error=error,
-        origins=check_origins(origins),
-        idle_timeout=seconds("idle_timeout", idle_timeout),
-        max_request_body_size=whole_number("max_request_body_size", max_request_body_size),
-        max_connections=None if max_connections is None else whole_number("max_connections", max_connections),
-        scheme=scheme,
+    answers = _Answers.make(fetch, routes, websocket, error)
+    allowed = check_origins(origins)
+    idle_timeout = seconds("idle_timeout", idle_timeout)
+    guest_limits = GuestLimits(
+        None if max_connections is None else whole_number("max_connections", max_connections),
+        None if max_connections_per_ip is None else whole_number("max_connections_per_ip", max_connections_per_ip),
     )
+    log = make_log(access_log)
     flag("reuse_port", reuse_port)
     if unix is not None:
         listener = Listener.unix(check_unix(unix), scheme)
     else:
         listener = Listener.tcp(check_hostname(hostname), check_port(port), reuse_port, scheme)
-    server._start(listener, context)
+    server = Server(
+        listener,
+        answers=answers,
+        http_options=http_options,
+        origins=allowed,
+        idle_timeout=idle_timeout,
+        guest_limits=guest_limits,
+    )
+    server._site.log = log
+    server._start(context)
     return server
 
 
 _OPTIONS: Final = tuple(name for name in inspect.signature(serve).parameters if name != "unknown")
+
+
+class _Answers(NamedTuple):
+    """What `serve` and `reload` take, checked; None: not given."""
+
+    fetch: Fetch | None
+    router: Router | None
+    tables: Tables | None
+    error: Callable[[Any], object] | None
+
+    @classmethod
+    def make(cls, fetch: object, routes: Mapping[str, object] | None, websocket: object, error: object) -> _Answers:
+        return cls(
+            None if fetch is None else check_fetch(fetch),
+            None if routes is None else Router(routes, with_server),
+            None if websocket is None else Tables(websocket),
+            None if error is None else check_error(error),
+        )
 
 
 class Server:
@@ -148,44 +190,31 @@ class Server:
 
     def __init__(
         self,
+        listener: Listener,
         *,
-        fetch: Fetch,
-        handler: Handler | None,
-        error: Callable[[Any], object] | None,
+        answers: _Answers,
+        http_options: HTTPOptions,
         origins: frozenset[str] | None,
         idle_timeout: float,
-        max_request_body_size: int,
-        max_connections: int | None,
-        scheme: str,
+        guest_limits: GuestLimits,
     ) -> None:
-        self._fetch = fetch
-        self._handler = handler
-        self._error = error
+        self._listener = listener
+        self._tables = answers.tables
         self._origins = origins
         self._idle_timeout = idle_timeout
-        self._listener: Listener
-        self._thread: LoopThread | None = None
-        self._guests = Guests(max_connections, self._finish_if_empty)
-        self._spawn = self.spawn  # one bound method for all sockets
-        self._lock = threading.RLock()  # guards what follows against other threads, and against signal handlers
-        self._closed: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._asked: set[concurrent.futures.Future[Any]] = set()  # what other threads wait for
-        self._waiters = 0  # who await `wait_closed()`
-        self._sweep_timer: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._ends = math.inf  # when the deadline is, in the loop's time
-        self._deflaters: Deflaters | None = None
-        self._date = (0, b"")
-
-        # connection.Site and engine.Host
-        self.scheme = scheme
-        self.host = "localhost"
-        self.max_request_body_size = max_request_body_size
-        self.stopping = False
-        self.loop: asyncio.AbstractEventLoop
-        self.patience: Patience
-        self.http_ticks: int
+        self._life = Life(listener, guest_limits)
+        self._guests = self._life.guests
+        self._site = Site(self, self._life, http_options, listener)
+        self._site.take(answers.fetch, answers.router, answers.error)
+        self._spawn = self._site.spawn  # one bound method for all sockets
+        self._turn = Turn(self._life.loop.call_soon, self._life.worker.submit)
+        self._feeds = Feeds(self._turn, self._life.loop, self._life.call)
+        self._life.at_stop(self._feeds.stop)
+        self._life.at_end(self._feeds.stop)
+        # engine.Host
+        self.loop = self._life.loop
         self.close_ticks: int
+        self._set_clock()
 
     # Facts
 
@@ -219,7 +248,7 @@ class Server:
         return self._turn.topics.count(topic)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed.done() else "stopping" if self.stopping else "listening"
+        state = "closed" if self._life.is_closed else "stopping" if self._life.stopping else "listening"
         return f"<Server {self.url} {state} websockets={self.pending_websockets}>"
 
     # What a fetch handler asks
@@ -237,34 +266,47 @@ class Server:
 
         Raises TypeError without `websocket=`, ValueError for headers that may not be sent.
         """
-        if self._handler is None:
+        if self._tables is None:
             raise TypeError("server.upgrade() needs handlers: set websocket={...} in bunws.serve()")
         exchange = request._context
-        if not isinstance(exchange, Exchange) or not exchange.pending or exchange.connection._site is not self:
+        if not isinstance(exchange, Exchange) or not exchange.pending or exchange.connection._site is not self._site:
             return False
-        if self.stopping or exchange.connection.is_gone or not handshake.is_websocket(request):
+        if self._life.stopping or exchange.connection.is_gone or not handshake.is_websocket(request):
+            return False
+        table = self._tables.find(request._target)
+        if table is None:
             return False
         try:
             handshake.check(request, origins=self._origins)
-            agreed = self._negotiate(request)
-            accept, protocol = handshake.accept(request, headers, extensions=agreed[0] if agreed else None)
+            agreement = table.agree(request)
+            accept, protocol = handshake.accept(request, headers, extensions=agreement.answer)
         except HandshakeError as refusal:
             exchange.refusal = refusal
             return False
-        transport, tail = exchange.connection.detach()
-        engine = Engine(self, transport, self._handler, Inflater(agreed[1]) if agreed else None)
+        self._open_websocket(exchange, table, agreement, accept, protocol, data)
+        return True
+
+    def _open_websocket(
+        self, exchange: Exchange, table: Table, agreement: Agreement, accept: bytes, protocol: str, data: object
+    ) -> None:
+        connection = exchange.connection
+        transport = connection.transport
+        assert transport is not None
+        peer = SocketAddress.of_peer(transport)
+        engine = Engine(self, transport, table.handler, agreement.inflater)
         engine.ws = ServerWebSocket(
             self._turn,
             transport,
-            self._handler,
+            table.handler,
             engine,
             self._spawn,
             data=data,
             protocol=protocol,
-            remote_address=_address(transport),
-            deflater=self._deflaters.deflater(agreed[1]) if agreed and self._deflaters else None,
+            remote_address=peer.address if peer is not None else "",
+            deflater=agreement.deflater,
         )
-        self._guests.enter_engine(engine)
+        self._guests.become(connection, engine)
+        _, tail = connection.detach()
         try:
             engine.start(accept, tail)
         except BaseException:
@@ -272,32 +314,19 @@ class Server:
             transport.abort()
             raise
         engine.ws._opened()
-        return True
-
-    def _negotiate(self, request: Request) -> tuple[str, DeflateParams] | None:
-        """What is agreed on for compression: the answer to the client's offers, and what it means."""
-        assert self._handler is not None
-        options = self._handler.per_message_deflate
-        if options is None:
-            return None
-        return negotiate(request.headers.getall("Sec-WebSocket-Extensions", []), options)
 
     def request_ip(self, request: Request) -> SocketAddress | None:
         """Where `request` came from; None on a Unix socket, in process, or when the client has gone."""
         exchange = request._context
         if not isinstance(exchange, Exchange) or exchange.connection.transport is None:
             return None
-        peer = exchange.connection.transport.get_extra_info("peername")
-        if not isinstance(peer, tuple):
-            return None
-        address = _plain_address(peer[0])
-        return SocketAddress(address, "IPv6" if ":" in address else "IPv4", peer[1])
+        return SocketAddress.of_peer(exchange.connection.transport)
 
     def timeout(self, request: Request, timeout: float) -> None:
         """Let the connection of `request` idle for so many seconds; 0 for ever."""
         exchange = request._context
         if isinstance(exchange, Exchange):
-            exchange.connection.allowed_ticks = math.ceil(seconds("timeout", timeout) / self._tick)
+            exchange.connection.allowed_ticks = math.ceil(seconds("timeout", timeout) / self._life.tick)
 
     async def fetch(self, request: Request | str | URL) -> Response:
         """
@@ -308,18 +337,18 @@ class Server:
         if not isinstance(request, Request):
             request = Request(self.url.join(URL(request)))
         try:
-            response = self._fetch(request, self)
+            response = self._site.answer(request)
             if inspect.isawaitable(response):
                 response = await response
         except Exception as exc:
-            if self._error is None:
+            response = self._site.answer_error(exc)
+            if response is None:
                 raise
-            response = self._error(exc)
             if inspect.isawaitable(response):
                 response = await response
         if not isinstance(response, Response):
             raise TypeError(f"fetch must return a bunws.Response, got {response!r}")
-        return response
+        return self._site.prepare(request, response)
 
     # Topics
 
@@ -330,8 +359,17 @@ class Server:
         Returns the worst that happens to a receiver: 0 when somebody misses it or nobody listens, -1 when somebody is
         behind, else the bytes of the payload.
         """
-        answer = self._in_loop(lambda: self._turn.publish(None, topic, message, compress))
+        answer = self._life.call(lambda: self._turn.publish(None, topic, message, compress))
         return 0 if answer is None else answer
+
+    def subscribe(self, topic: str, *, limit: int = FEED_LIMIT) -> Subscription:
+        """
+        Hear `topic` from now on, in process: `async for message in server.subscribe("chat")`.
+
+        May be called from any thread, and read on any event loop. It ends when the server stops. Past `limit` bytes
+        that wait to be read it raises `FeedOverflow`, and `publish` answers 0; a `limit` of 0 is none.
+        """
+        return self._feeds.subscribe(topic, limit=limit)
 
     # Life
 
@@ -339,33 +377,29 @@ class Server:
         self,
         *,
         fetch: Fetch | None = None,
-        websocket: WebSocketTable[Any] | object | None = None,
+        routes: Mapping[str, object] | None = None,
+        websocket: WebSocketTable[Any] | Mapping[str, WebSocketTable[Any]] | object | None = None,
         error: Callable[[Any], object] | None = None,
     ) -> Self:
         """
         Take other handlers, at once and for the sockets that are open too; what is not given stays.
 
-        `websocket` is a whole table: what it does not say is back at its default. A larger `max_payload_length` holds
-        for an open socket behind its next message. May be called from any thread. Raises like `serve`.
+        `websocket` is a whole table: what it does not say is back at its default. Of tables by route, each open socket
+        takes the one for the route that it was opened with, and keeps its own where there is none. A larger
+        `max_payload_length` holds for an open socket behind its next message. May be called from any thread. Raises
+        like `serve`.
         """
-        if websocket is not None and self._handler is None:
+        if websocket is not None and self._tables is None:
             raise TypeError("reload(websocket=) needs a server that was started with websocket=")
-        table = Handler(websocket) if websocket is not None else None
-        if fetch is not None:
-            if not callable(fetch):
-                raise TypeError(f"fetch must be a function of (request, server), got {type(fetch).__name__}")
-            fetch = with_server(fetch)
-        if error is not None and not callable(error):
-            raise TypeError(f"error must be a function of (exception), got {type(error).__name__}")
-        self._in_loop(lambda: self._reload(fetch, table, error))
+        answers = _Answers.make(fetch, routes, websocket, error)
+        self._life.call(lambda: self._reload(answers))
         return self
 
-    def _reload(self, fetch: Fetch | None, table: Handler | None, error: Callable[[Any], object] | None) -> None:
-        self._fetch = fetch or self._fetch
-        self._error = error or self._error
-        if table is not None and self._handler is not None:
-            self._handler.update(table)
-            self._take_handler()
+    def _reload(self, answers: _Answers) -> None:
+        self._site.take(answers.fetch, answers.router, answers.error)
+        if answers.tables is not None and self._tables is not None:
+            self._tables.update(answers.tables)
+            self._set_clock()
             for engine in tuple(self._guests.engines):
                 engine.renew()
             for connection in tuple(self._guests.connections):
@@ -380,29 +414,21 @@ class Server:
         a choice.
         """
         seconds("timeout", timeout)
-        deadline = 0.0 if close_active_connections else timeout
-        with self._lock:
-            if not self._closed.done():
-                if self.loop.is_closed():
-                    self._loop_ended()
-                else:
-                    self.loop.call_soon_threadsafe(self._stop, deadline)
+        self._life.stop(0 if close_active_connections else timeout)
         return self.wait_closed()
 
     def wait_closed(self) -> Awaitable[None]:
         """Await it, on any event loop, to wait until the server has stopped."""
-        return _Closed(self)
+        return self._life.wait_closed()
 
     def __enter__(self) -> Self:
-        if self._thread is None:
+        if not self._life.has_thread:
             raise RuntimeError("use `async with` where an event loop runs")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        assert self._thread is not None
-        self._thread.join()
-        signals.uninstall(self)  # once more, for here it may be the main thread
+        self._life.join()
 
     async def __aenter__(self) -> Self:
         return self
@@ -410,188 +436,31 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    # Starting
-
-    def _start(self, listener: Listener, context: ssl.SSLContext | None) -> None:
-        self._listener = listener
-        if self.port is not None:
-            self.host = self.url.raw_authority
-        try:
-            self.loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._thread = LoopThread(self._closed, self._loop_ended)
-            self.loop = self._thread.loop
-        self._worker = Worker(self.loop)
-        self._turn = Turn(self.loop.call_soon, self._worker.submit)
-        self._take_handler()
-        if self._thread is None:
-            self.spawn(self._open(context))
-        else:
-            self._thread.start(self._open(context))
-        signals.install(self)
-
-    async def _open(self, context: ssl.SSLContext | None) -> None:
-        await self._listener.open(self.loop, lambda: Connection(self), context, self._idle_timeout)
-        self._sweep_timer = self.loop.call_later(self._tick, self._sweep)
-
-    def _take_handler(self) -> None:
-        handler = self._handler
-        if handler is not None and handler.per_message_deflate is not None:
-            self._deflaters = Deflaters(handler.per_message_deflate)
-            self._turn.deflates = True  # and stays so: open sockets keep what they have agreed on
-        websocket_timeout = handler.idle_timeout if handler is not None else 0.0
-        self._tick = tick_for(websocket_timeout, self._idle_timeout)
-        self.http_ticks = math.ceil(self._idle_timeout / self._tick)
-        self.close_ticks = math.ceil(CLOSE_TIMEOUT / self._tick)
-        self.patience = Patience.of(websocket_timeout, handler is not None and handler.send_pings, self._tick)
-
-    def _sweep(self) -> None:
-        self._sweep_timer = self.loop.call_later(self._tick, self._sweep)
-        self._guests.sweeper.sweep()
-
-    def _in_loop(self, call: Callable[[], T]) -> T | None:
-        """Call in the thread of the loop and return what that returns; None: the server has closed."""
-        if self._thread.is_current() if self._thread is not None else self._is_running_loop():
-            return call()
-        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
-        with self._lock:
-            if self._closed.done() or self.loop.is_closed():
-                return None
-            self._asked.add(answer)
-            self.loop.call_soon_threadsafe(_answer, answer, call)
-        try:
-            return answer.result()
-        except concurrent.futures.CancelledError:
-            return None
-        finally:
-            with self._lock:
-                self._asked.discard(answer)
-
-    def _is_running_loop(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            return False
-
-    # Stopping
-
-    def stop_on_signal(self, signum: int, at_once: bool) -> bool:
-        """signals.Stoppable"""
-        if self.loop.is_closed():
-            self.stop()
-            return False
-        if self._thread is None:
-            self.loop.call_soon_threadsafe(self._interrupt_when_closed, signum)
-        self.stop(at_once)
-        return self._thread is None
-
-    def _interrupt_when_closed(self, signum: int) -> None:
-        if not self._waiters:
-            self._closed.add_done_callback(lambda _: self.loop.call_soon(signals.interrupt, signum))
-
-    def _stop(self, deadline: float) -> None:
-        ends = self.loop.time() + deadline
-        if ends < self._ends:  # another call grants no more time
-            self._ends = ends
-            if self._deadline is not None:
-                self._deadline.cancel()
-            self._deadline = self.loop.call_later(deadline, self._drop_all)
-        if not self.stopping:
-            self.stopping = True
-            self._listener.close()
-            for engine in tuple(self._guests.engines):
-                engine.ws.close(CloseCode.GOING_AWAY, "Server closed")
-        for connection in tuple(self._guests.connections):
-            connection.stop(abrupt=False)
-        self._finish_if_empty()
-
-    def _drop_all(self) -> None:
-        # A handler may await again though it was cancelled: it is told every second.
-        self._ends = math.inf
-        self._deadline = self.loop.call_later(1.0, self._drop_all)
-        self._guests.drop_all()
-
-    def _finish_if_empty(self) -> None:
-        if self.stopping and not self._closed.done():
-            self.loop.call_soon(self._finish)
-
-    def _finish(self) -> None:
-        if self._guests or self._closed.done():
-            return
-        for timer in (self._sweep_timer, self._deadline):
-            if timer is not None:
-                timer.cancel()
-        self._loop_ended()
-
-    def _loop_ended(self) -> None:
-        """Nothing more will happen: the server has stopped, or its loop has."""
-        signals.uninstall(self)
-        self._listener.close()
-        self._worker.close()
-        with self._lock:
-            if not self._closed.done():
-                self._closed.set_result(None)
-            if self.loop.is_closed():
-                for answer in self._asked:
-                    answer.cancel()
-
-    # connection.Site
-
-    def connection_made(self, connection: Connection) -> bool:
-        return self._guests.enter(connection)
-
-    def connection_gone(self, connection: Connection) -> None:
-        self._guests.leave(connection)
-
-    def answer(self, request: Request) -> object:
-        return self._fetch(request, self)
-
-    def answer_error(self, exc: BaseException) -> object | None:
-        return self._error(exc) if self._error is not None else None
+    def at_stop(self, callback: Callable[[], None]) -> None:
+        """Call back, in the thread of the loop, when the server begins to stop; at once where it has."""
+        self._life.at_stop(callback)
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
-        self._guests.spawn(self.loop, coroutine)
+        """Run it as a task that the server waits for when it stops; in the thread of the loop."""
+        self._site.spawn(coroutine)
 
-    def date(self) -> bytes:
-        now = int(time.time())
-        if now != self._date[0]:
-            self._date = (now, formatdate(now, usegmt=True).encode())
-        return self._date[1]
+    # Private
+
+    def _start(self, context: ssl.SSLContext | None) -> None:
+        factory = partial(Connection, self._site)
+        self._life.begin(self._listener.open(self.loop, factory, context, self._idle_timeout))
+
+    def _set_clock(self) -> None:
+        """Tell everybody what their timeouts are in ticks."""
+        handlers = [table.handler for table in self._tables or ()]
+        self._turn.deflates |= any(handler.per_message_deflate for handler in handlers)
+        tick = self._life.tick = tick_for(self._idle_timeout, *[handler.idle_timeout for handler in handlers])
+        self.close_ticks = self._site.close_ticks = math.ceil(CLOSE_TIMEOUT / tick)
+        self._site.http_ticks = math.ceil(self._idle_timeout / tick)
+        for handler in handlers:
+            handler.patience = Patience.of(handler.idle_timeout, handler.send_pings, tick)
 
     # engine.Host
 
     def engine_gone(self, engine: Engine) -> None:
         self._guests.leave_engine(engine)
-
-
-def _answer(answer: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
-    if not answer.set_running_or_notify_cancel():
-        return
-    try:
-        answer.set_result(call())
-    except Exception as exc:
-        answer.set_exception(exc)
-
-
-class _Closed:
-    """What `wait_closed()` and `stop()` return: to be awaited, or not."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def __await__(self) -> Generator[Any, None, None]:
-        self._server._waiters += 1
-        try:
-            yield from asyncio.shield(asyncio.wrap_future(self._server._closed)).__await__()
-        finally:
-            self._server._waiters -= 1
-
-
-def _address(transport: asyncio.Transport) -> str:
-    peer = transport.get_extra_info("peername")
-    return _plain_address(peer[0]) if isinstance(peer, tuple) else ""
-
-
-def _plain_address(address: str) -> str:
-    """An IPv4 client of a socket for both families looks like ::ffff:192.0.2.1."""
-    return address.removeprefix("::ffff:") if "." in address else address

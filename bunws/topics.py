@@ -146,6 +146,10 @@ class Topics(Generic[S]):
         """The names of its topics, sorted."""
         return sorted(topic.name for topic in self._memberships.get(subscriber, ()))
 
+    def size_of(self, subscriber: S) -> int:
+        """How many topics it hears."""
+        return len(self._memberships.get(subscriber, ()))
+
     def count(self, name: str) -> int:
         """How many subscribers hear `name`."""
         topic = self._topics.get(name)

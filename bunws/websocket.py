@@ -17,6 +17,7 @@ from .errors import RAISED
 from .frames import CloseCode, Message, Opcode, check_close, close_frame, control_header
 from .handler import Callback, Handler
 from .inbox import Inbox, as_awaitable
+from .notice import Notice
 from .outbox import ByteTransport, Outbox
 from .turn import MessageDeflater, Turn, check_topic
 
@@ -29,6 +30,8 @@ R = TypeVar("R")
 Binary: TypeAlias = bytes | bytearray | memoryview
 
 logger = logging.getLogger("bunws")
+
+_too_many_topics: Final = Notice("a socket wanted to hear more topics than max_subscriptions allows")
 
 
 class ReadyState(enum.IntEnum):
@@ -189,11 +192,19 @@ class ServerWebSocket(Outbox, Generic[T]):
     # Topics
 
     def subscribe(self, topic: str) -> bool:
-        """Hear what is published to `topic` from now on. Returns False only when the socket is closed."""
+        """
+        Hear what is published to `topic` from now on.
+
+        Returns False when the socket is closed, or hears `max_subscriptions` topics already (which is logged).
+        """
         check_topic(topic)
         if not self._open:
             return False
-        self._turn.topics.subscribe(self, topic)
+        topics, most = self._turn.topics, self._handler.max_subscriptions
+        if most and topics.size_of(self) >= most and not topics.is_subscribed(self, topic):
+            _too_many_topics.tell()
+            return False
+        topics.subscribe(self, topic)
         return True
 
     def unsubscribe(self, topic: str) -> bool:
@@ -255,7 +266,6 @@ class ServerWebSocket(Outbox, Generic[T]):
     def terminate(self) -> None:
         """Drop the connection without a Close frame; what was accepted is written as far as the peer takes it."""
         if self._open:
-            self._turn.flush()
             self._end(b"", CloseCode.ABNORMAL_CLOSURE, "", now=True)
             self._wire.drop()
 
@@ -283,8 +293,9 @@ class ServerWebSocket(Outbox, Generic[T]):
     def _close_received(self, code: int, reason: str) -> None:
         """The peer's Close frame; `code` is 1005 when it was empty."""
         if self._open:
-            # RFC 6455, 5.5.1: "the endpoint typically echos the status code it received".
-            self._end(close_frame(code), code, reason, now=True)
+            # RFC 6455, 5.5.1: "the endpoint typically echos the status code it received". And its reason, as others do:
+            # it is what a browser shows to the page that has closed.
+            self._end(close_frame(code, reason.encode()), code, reason, now=True)
         elif self._end_now is False:
             # Both have said Close; ours may still wait for the end of the turn, or behind a backlog.
             self._end_now = True

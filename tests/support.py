@@ -21,6 +21,7 @@ from typing import IO, NamedTuple, Self
 from multidict import CIMultiDict
 
 import bunws
+from bunws.timeouts import Patience
 
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "hello",
     "quiet",
     "until",
+    "patience",
 ]
 
 PATIENCE = 20.0  # seconds
@@ -265,3 +267,10 @@ class Script:
         self.process.stdout.close()
         self.process.stderr.close()
         return self.process.wait(PATIENCE), out, err
+
+
+def patience(server: bunws.Server) -> Patience:
+    """What the sockets of a server with one handler table have, in ticks."""
+    assert server._tables is not None
+    (table,) = server._tables
+    return table.handler.patience

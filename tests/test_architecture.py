@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bunws"
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 # What may only be imported in one room.
-ONE_ROOM = {"picows": "engine", "httptools": "http.wire", "zlib_ng": "deflate", "uvloop": "thread"}
+ONE_ROOM = {"picows": "engine", "httptools": "http.wire", "multipart": "http.form", "uvloop": "thread"}
 
 
 def read_layers() -> list[list[str]]:

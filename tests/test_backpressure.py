@@ -24,6 +24,7 @@ from tests.clients import (
     text,
     until,
 )
+from tests.support import patience
 
 
 LOOP_FACTORIES = EACH_LOOP
@@ -419,7 +420,7 @@ async def test_silent_peer_is_pinged_and_then_dropped_though_the_server_keeps_se
     told: list[object] = []
     sockets: list[Socket] = []
     async with serving(timed(told, sockets)) as server, connected(server) as client:
-        ping_after, close_after = server.patience
+        ping_after, close_after = patience(server)
         assert 0 < ping_after < close_after
         for _ in range(ping_after):
             sweep(server)
@@ -446,7 +447,7 @@ async def test_peer_that_gives_any_sign_of_life_stays(sign: bytes) -> None:
     sockets: list[Socket] = []
     async with serving(timed(told, sockets)) as server, connected(server) as client:
         (engine,) = server._guests.engines
-        ping_after, close_after = server.patience
+        ping_after, close_after = patience(server)
         for _ in range(3):
             sweep(server, close_after - 1)
             assert engine._silent_ticks
@@ -463,8 +464,8 @@ async def test_without_pings_a_silent_peer_is_dropped_at_the_same_time() -> None
     told: list[object] = []
     sockets: list[Socket] = []
     async with serving(timed(told, sockets, send_pings=False)) as server, connected(server) as client:
-        assert server.patience.ping == 0
-        sweep(server, server.patience.close - 1)
+        assert patience(server).ping == 0
+        sweep(server, patience(server).close - 1)
         sockets[0].send("not a ping")
         assert await client.receive() == Frame.text("not a ping")
         sweep(server)
@@ -496,7 +497,7 @@ async def test_slow_reader_that_takes_something_now_and_then_stays_though_it_is_
         sweep(server)
         rounds = 0
         while (before := ws._buffered()) > 4 * LIMIT:
-            sweep(server, server.patience.close - 2)
+            sweep(server, patience(server).close - 2)
             while ws._buffered() >= before:  # (it may have been pinged)
                 await client.receive()
             sweep(server)  # sees that something was taken
@@ -504,7 +505,7 @@ async def test_slow_reader_that_takes_something_now_and_then_stays_though_it_is_
             rounds += 1
         assert rounds >= 3
 
-        sweep(server, server.patience.close - 1)
+        sweep(server, patience(server).close - 1)
         assert told == [TIMED_OUT], "a reader that has stopped for good is dropped"
 
 
@@ -516,7 +517,7 @@ async def test_silent_peer_that_does_not_read_is_dropped_though_the_server_keeps
         connected(server, receive_buffer=SMALL),
     ):
         fill(sockets[0])
-        for _ in range(server.patience.close + 1):
+        for _ in range(patience(server).close + 1):
             sockets[0].send("x" * 1000)
             sweep(server)
         assert told == [TIMED_OUT]
@@ -526,12 +527,12 @@ async def test_paused_socket_is_not_dropped_and_starts_anew_when_it_is_resumed()
     told: list[object] = []
     sockets: list[Socket] = []
     async with serving(timed(told, sockets)) as server, connected(server) as client:
-        sweep(server, server.patience.close - 1)
+        sweep(server, patience(server).close - 1)
         sockets[0].pause()
         sweep(server, 1000)
         assert told == []
         sockets[0].resume()
-        sweep(server, server.patience.close - 1)
+        sweep(server, patience(server).close - 1)
         assert told == []
         await client.send(text("a"))
         while await client.receive() != Frame.text("heard"):

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import bunws
+from bunws.duty import MIN_BODY_PROGRESS
 from tests.support import PATIENCE, RawClient, eventually, quiet, until
 
 
@@ -215,7 +216,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_answered_without_end() -
 
         eventually(is_stuck)
         assert calls < requests / 2
-        (transport,) = {c.transport for c in server._guests.connections if c.transport and not c._writable}
+        (transport,) = {c.transport for c in server._guests.connections if c.transport and not c.is_writable}
         assert transport.get_write_buffer_size() < 1_000_000
         client.socket.settimeout(PATIENCE)
         writer = threading.Thread(target=client.socket.sendall, args=(data[sent:],))
@@ -429,7 +430,7 @@ async def test_a_head_that_takes_too_long_is_answered_with_408() -> None:
         with connect(server) as client:
             client.send(b"GET / HTTP/1.1\r\nHost:")
             await until(lambda: any(c._parser.in_head for c in server._guests.connections))
-            await _drive(server, server.http_ticks)
+            await _drive(server, server._site.http_ticks)
             assert len(server._guests.connections) == 1
             await _drive(server, 1)
             assert (await asyncio.to_thread(client.answer)).status == 408
@@ -450,7 +451,7 @@ async def test_a_body_that_takes_too_long_is_answered_with_408_and_its_handler_t
         with connect(server) as client:
             client.send(post(b"hello")[:-1])
             await until(lambda: server.pending_requests)
-            await _drive(server, server.http_ticks + 1)
+            await _drive(server, server._site.http_ticks + 1)
             assert (await asyncio.to_thread(client.answer)).status == 408
             assert await asyncio.to_thread(client.rest) == b""
             client.close()
@@ -459,21 +460,39 @@ async def test_a_body_that_takes_too_long_is_answered_with_408_and_its_handler_t
     assert errors == [bunws.ClientDisconnected]
 
 
-async def test_a_body_that_comes_slowly_but_comes_is_waited_for() -> None:
+async def test_a_body_that_comes_slowly_but_not_too_slowly_is_waited_for() -> None:
+    content = b"x" * MIN_BODY_PROGRESS
     async with serve_here(echo) as server:
         with connect(server) as client:
-            request = post(b"hello")
-            client.send(request[:-5])
+            client.send(post(content * 5, "X-Padding: 1")[: -len(content) * 5])
             await until(lambda: server.pending_requests)
-            for at in range(-5, -1):
-                await _drive(server, server.http_ticks)
-                (connection,) = server._guests.connections
-                assert connection.current is not None
-                size = connection.current.body.size
-                client.send(request[at : at + 1])
-                await until(lambda: connection.current.body.size > size)  # type: ignore[union-attr]  # noqa: B023
-            client.send(request[-1:])
-            assert (await asyncio.to_thread(client.answer)).body == b"hello"
+            (connection,) = server._guests.connections
+            assert connection.current is not None
+            body = connection.current.body
+            for number in range(1, 5):
+                client.send(content)
+                await until(lambda: body.buffered == number * len(content))  # noqa: B023
+                await _drive(server, server._site.http_ticks)
+            client.send(content)
+            assert (await asyncio.to_thread(client.answer)).body == content * 5
+
+
+async def test_a_body_that_trickles_is_answered_with_408() -> None:
+    async with serve_here(echo) as server:
+        with connect(server) as client:
+            request = post(b"x" * 100)
+            client.send(request[:-100])
+            await until(lambda: server.pending_requests)
+            (connection,) = server._guests.connections
+            assert connection.current is not None
+            body = connection.current.body
+            for size in range(1, server._site.http_ticks + 1):
+                client.send(b"x")
+                await until(lambda: body.buffered == size)  # noqa: B023
+                await _drive(server, 1)
+            await _drive(server, 1)
+            assert (await asyncio.to_thread(client.answer)).status == 408
+            assert await asyncio.to_thread(client.rest) == b""
 
 
 async def test_a_client_that_was_told_goodbye_and_stays_is_dropped() -> None:
@@ -493,7 +512,7 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
         with connect(server) as fresh, connect(server) as used:
             await asyncio.to_thread(used.get().answer)
             await until(lambda: len(server._guests.connections) == 2)
-            await _drive(server, server.http_ticks)
+            await _drive(server, server._site.http_ticks)
             assert len(server._guests.connections) == 2
             await _drive(server, 1)
             assert await asyncio.to_thread(fresh.rest) == b""
@@ -511,7 +530,7 @@ async def test_a_handler_has_all_the_time_it_wants() -> None:
         with connect(server) as client:
             client.get()
             await until(lambda: server.pending_requests)
-            await _drive(server, server.http_ticks * 3)
+            await _drive(server, server._site.http_ticks * 3)
             go_on.set()
             assert (await asyncio.to_thread(client.answer)).body == b"at last"
 

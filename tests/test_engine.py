@@ -257,7 +257,7 @@ async def test_close_of_the_peer_is_echoed_and_told_with_its_reason(code: int) -
     async with serving(table(closed)) as server, connected(server) as client:
         await client.send(text("before"), close(code, "bye ✓"))
 
-        assert await client.receive_all() == [Frame.text("before"), Frame.close(code)]
+        assert await client.receive_all() == [Frame.text("before"), Frame.close(code, "bye ✓")]
         assert await closed.get() == (code, "bye ✓")
 
 
@@ -275,7 +275,7 @@ async def test_reason_of_123_bytes_is_told_whole() -> None:
     async with serving(table(closed)) as server, connected(server) as client:
         await client.send(close(1000, "a" * 123))
 
-        assert await client.receive_all() == [Frame.close(1000)]
+        assert await client.receive_all() == [Frame.close(1000, "a" * 123)]
         assert await closed.get() == (1000, "a" * 123)
 
 
@@ -284,7 +284,7 @@ async def test_second_close_in_the_same_packet_is_ignored() -> None:
     async with serving(table(closed)) as server, connected(server) as client:
         await client.send(close(3001, "first"), close(3002, "second"))
 
-        assert await client.receive_all() == [Frame.close(3001)]
+        assert await client.receive_all() == [Frame.close(3001, "first")]
         assert await closed.get() == (3001, "first")
         client.end()
         await until(lambda: not server._guests.engines)

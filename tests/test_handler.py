@@ -50,12 +50,13 @@ def test_a_table_is_a_mapping_or_an_object(table: object) -> None:
     assert handler.per_message_deflate == DeflateOptions("shared", "shared")
 
 
-def test_what_is_not_given_is_buns_default() -> None:
+def test_what_is_not_given_is_buns_default_but_for_the_number_of_topics() -> None:
     handler = Handler({})
     assert {name: getattr(handler, name) for name in OPTIONS} == {
         "max_payload_length": 16 * 1024 * 1024,
         "backpressure_limit": 16 * 1024 * 1024,
         "close_on_backpressure_limit": False,
+        "max_subscriptions": 1000,
         "idle_timeout": 120.0,
         "send_pings": True,
         "publish_to_self": False,

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given, strategies as st
 
-from bunws.http.body import EMPTY, Body, ClientDisconnected, decode_json, decode_text
+from bunws.http.body import EMPTY, HIGH_WATER, Body, ClientDisconnected, decode_json, decode_text
 
 
 async def waiting(body: Body) -> asyncio.Task[bytes]:
@@ -56,7 +56,7 @@ async def test_reader_that_comes_late_hears_that_the_client_left() -> None:
     body = Body()
     body.feed(b"a")
     body.fail(ClientDisconnected("the client left"))
-    assert body.size == 0
+    assert body.buffered == 0
     with pytest.raises(ClientDisconnected):
         await body.read()
 
@@ -88,12 +88,100 @@ async def test_body_of_a_request_without_one_is_complete_and_stays_so() -> None:
 def test_body_says_how_it_is() -> None:
     body = Body()
     body.feed(b"abc")
-    assert repr(body) == "<Body arriving size=3>"
+    assert repr(body) == "<Body arriving buffered=3>"
     body.end()
-    assert repr(body) == "<Body complete size=3>"
+    assert repr(body) == "<Body complete buffered=3>"
     failed = Body()
     failed.fail(ClientDisconnected())
-    assert repr(failed) == "<Body failed size=0>"
+    assert repr(failed) == "<Body failed buffered=0>"
+
+
+# Piece by piece
+
+
+class Source:
+    """Counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+
+    def body_wanted(self) -> None:
+        self.wanted += 1
+
+
+async def test_body_is_read_piece_by_piece_as_it_arrives() -> None:
+    body = Body()
+    chunks = []
+
+    async def read() -> None:
+        async for chunk in body:
+            chunks.append(chunk)
+
+    task = asyncio.create_task(read())
+    for piece in (b"a", b"bc"):
+        await asyncio.sleep(0)
+        body.feed(piece)
+        await asyncio.sleep(0)
+    assert chunks == [b"a", b"bc"]
+    body.end()
+    await task
+    assert chunks == [b"a", b"bc"]
+
+
+async def test_rest_of_a_body_can_be_read_as_one() -> None:
+    body = Body()
+    body.feed(b"a")
+    assert await anext(body) == b"a"
+    body.feed(b"b")
+    body.feed(b"c")
+    body.end()
+    assert await body.read() == b"bc"
+
+
+async def test_who_reads_piece_by_piece_hears_that_the_client_left() -> None:
+    body = Body()
+    body.feed(b"a")
+    body.fail(ClientDisconnected("the client left"))
+    with pytest.raises(ClientDisconnected):
+        await anext(body)
+
+
+async def test_failed_body_takes_nothing_and_keeps_its_first_failure() -> None:
+    body = Body()
+    body.fail(ValueError("first"))
+    body.fail(ValueError("second"))
+    body.feed(b"a")
+    assert body.buffered == 0
+    with pytest.raises(ValueError, match="first"):
+        await body.read()
+
+
+async def test_body_is_full_until_somebody_takes_something_or_wants_all_of_it() -> None:
+    body = Body(source=(source := Source()))
+    body.feed(b"x" * (HIGH_WATER - 1))
+    assert not body.is_full
+    body.feed(b"x")
+    assert body.is_full
+    assert len(await anext(body)) == HIGH_WATER
+    assert (body.is_full, source.wanted) == (False, 1)
+    body.feed(b"x" * HIGH_WATER)
+    assert body.is_full
+    task = await waiting(body)
+    await asyncio.sleep(0)
+    assert (body.is_full, source.wanted) == (False, 2)
+    body.end()
+    assert len(await task) == HIGH_WATER
+
+
+async def test_source_is_asked_only_for_what_has_not_arrived() -> None:
+    body = Body(source=(source := Source()))
+    body.feed(b"a")
+    await anext(body)
+    assert source.wanted == 0
+    body.feed(b"b")
+    body.end()
+    assert await body.read() == b"b"
+    assert source.wanted == 0
 
 
 @given(st.lists(st.binary(max_size=20)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 from multidict import CIMultiDict
+from yarl import URL
 
 from bunws.exceptions import HTTPError
 from bunws.http.encode import encode_response, error_response
@@ -128,6 +130,85 @@ async def test_body_can_be_read_as_often_as_one_likes() -> None:
     assert await Response().bytes() == b""
     with pytest.raises(json.JSONDecodeError):
         await Response("{").json()
+
+
+# Redirects, files, cookies
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("/next", "/next"),
+        ("https://example.com/a?b=c#d", "https://example.com/a?b=c#d"),
+        ("/grüße €", "/gr%C3%BC%C3%9Fe%20%E2%82%AC"),
+        ("/a%2Fb", "/a%2Fb"),
+        (URL("https://example.com/"), "https://example.com/"),
+    ],
+)
+def test_redirect_sends_the_client_on(url: str | URL, location: str) -> None:
+    response = Response.redirect(url)
+    assert (response.status, response.headers["Location"], response.body) == (302, location, None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_may_have_any_status_that_redirects(status: int) -> None:
+    assert Response.redirect("/", status).status == status
+
+
+@pytest.mark.parametrize("status", [200, 300, 304, 306, 404])
+def test_redirect_with_another_status_is_refused(status: int) -> None:
+    with pytest.raises(ValueError, match="301, 302, 303, 307, 308"):
+        Response.redirect("/", status)
+
+
+@pytest.mark.parametrize("bad", ["\r\n", "\n", "\0", "\t", "\x7f"])
+def test_redirect_to_a_url_with_a_control_character_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        Response.redirect(f"/a{bad}Set-Cookie: b")
+
+
+async def test_file_is_sent_as_a_stream_with_its_type(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("<p>")
+    response = Response.file(path, 404)
+    assert response.status == 404
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert await response.text() == "<p>"
+    mine = Response.file(path, headers={"content-type": "text/plain"})
+    assert mine.headers.getall("Content-Type") == ["text/plain"]
+    assert await mine.bytes() == b"<p>"
+
+
+def test_file_that_is_not_there_raises_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Response.file(tmp_path / "missing")
+
+
+def test_cookies_are_set_with_safe_defaults_and_each_has_its_line() -> None:
+    response = Response("hello")
+    response.set_cookie("a", "1")
+    response.set_cookie("b", "2", max_age=60, secure=False, http_only=False, same_site="Strict", path="/b")
+    first, second = response.headers.getall("Set-Cookie")
+    assert first.split("; ")[0] == "a=1"
+    assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} == set(first.split("; ")[1:])
+    assert {"Path=/b", "Max-Age=60", "SameSite=Strict"} == set(second.split("; ")[1:])
+    assert [field.partition(":")[0] for field in encode(response)[1]].count("Set-Cookie") == 2
+
+
+def test_cookie_is_deleted_by_one_that_has_ended() -> None:
+    response = Response()
+    response.delete_cookie("a", path="/b")
+    assert "Expires=Thu, 01 Jan 1970" in response.headers["Set-Cookie"]
+    assert "Path=/b" in response.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize("bad", ["a\r\nX: y", "a\0"])
+def test_cookie_that_may_not_be_on_the_wire_is_refused(bad: str) -> None:
+    response = Response()
+    for name, value in ((bad, "b"), ("a", bad)):
+        with pytest.raises(ValueError, match="cookie"):
+            response.set_cookie(name, value)
+    assert "Set-Cookie" not in response.headers
 
 
 @given(st.text(max_size=6))

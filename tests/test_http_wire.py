@@ -34,13 +34,22 @@ def facts(events: list[Event]) -> list[object]:
     return found
 
 
+def read(parser: RequestParser, *pieces: bytes) -> list[Event]:
+    """What a connection finds that goes on behind each request at once."""
+    events: list[Event] = []
+    for piece in pieces:
+        events += parser.feed(piece)
+        while parser.tail_size:
+            events += parser.resume()
+    return events
+
+
 def parse(data: bytes, **limits: int) -> list[object]:
-    return facts(make_parser(**limits).feed(data))
+    return facts(read(make_parser(**limits), data))
 
 
 def parse_bytewise(data: bytes, **limits: int) -> list[object]:
-    parser = make_parser(**limits)
-    return facts([event for at in range(len(data)) for event in parser.feed(data[at : at + 1])])
+    return facts(read(make_parser(**limits), *(data[at : at + 1] for at in range(len(data)))))
 
 
 def head_of(data: bytes) -> RequestHead:
@@ -72,9 +81,9 @@ def test_pipelined_requests_come_in_order() -> None:
 
 def test_good_requests_before_a_bad_one_are_kept_and_nothing_comes_after_it() -> None:
     parser = make_parser()
-    events = parser.feed(GET + b"\r\n" + b"BAD\r\n\r\n" + GET + b"\r\n")
+    events = read(parser, GET + b"\r\n" + b"BAD\r\n\r\n" + GET + b"\r\n")
     assert [type(event) for event in events] == [RequestHead, EndOfRequest, HTTPError]
-    assert parser.feed(GET + b"\r\n") == []
+    assert read(parser, GET + b"\r\n") == []
 
 
 def test_trailers_and_chunk_extensions_are_dropped() -> None:
@@ -146,7 +155,9 @@ def test_parser_says_whether_it_is_in_a_head() -> None:
     assert not parser.in_head
     parser.feed(b"b")
     assert not parser.in_head
-    assert repr(parser) == "<RequestParser REQUEST_LINE>"
+    assert repr(parser) == "<RequestParser HEAD tail=0>"
+    parser.resume()
+    assert repr(parser) == "<RequestParser HEAD>"
 
 
 # Bad requests
@@ -365,6 +376,62 @@ def test_small_chunks_without_extensions_are_not_taken_for_long_ones() -> None:
     assert parse(CHUNKED + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")[1:] == [b"x" * 1000, EndOfRequest()]
 
 
+# One request at a time
+
+
+def test_parser_stops_behind_each_request_and_keeps_the_rest_as_bytes() -> None:
+    parser = make_parser()
+    request = GET + b"\r\n"
+    assert [type(event) for event in parser.feed(request * 3)] == [RequestHead, EndOfRequest]
+    assert (parser.tail, parser.tail_size) == (request * 2, len(request) * 2)
+    assert parser.feed(request) == []
+    for left in (2, 1, 0):
+        assert [type(event) for event in parser.resume()] == [RequestHead, EndOfRequest]
+        assert parser.tail == request * left
+    assert parser.resume() == []
+    assert len(parser.feed(request)) == 2
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                GET + b"\r\n",
+                GET + b"X: y\r\n\r\n",
+                GET + b"X: z\r\n\r\n",
+                POST + b"Content-Length: 2\r\n\r\nab",
+                POST + b"Content-Length: 0\r\n\r\n",
+                GET + UPGRADE + b"\r\n",
+                b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+                b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                GET + b"Proxy-Connection: close\r\n\r\n",
+                b"\r\n" + GET + b"\r\n",
+            ]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([b"", GET + b"Connection: close\r\n\r\n", b"\n" + GET + b"\r\n", GET + b"\n"]),
+)
+def test_a_request_means_the_same_wherever_it_comes(stream: list[bytes], last: bytes) -> None:
+    assert parse(b"".join(stream) + last) == [fact for request in [*stream, last] for fact in parse(request)]
+
+
+def test_a_long_head_is_not_kept() -> None:
+    parser = make_parser()
+    long = GET + b"X: " + b"a" * 2000 + b"\r\n\r\n"
+    assert len(read(parser, long * 3)) == 6
+    assert parser._known_lines is None
+
+
+def test_to_resume_in_the_middle_of_a_request_changes_nothing() -> None:
+    parser = make_parser()
+    assert len(parser.feed(POST + b"Content-Length: 2\r\n\r\na")) == 2
+    assert parser.remaining == 1
+    assert parser.resume() == []
+    assert facts(parser.feed(b"b")) == [b"b", EndOfRequest()]
+    assert parser.remaining == 0
+
+
 # Upgrades
 
 
@@ -381,18 +448,23 @@ def test_parser_stops_at_an_upgrade_and_keeps_the_tail() -> None:
 def test_parser_goes_on_with_the_tail_where_the_request_was_not_upgraded() -> None:
     parser = make_parser()
     parser.feed(GET + UPGRADE + b"\r\n" + GET + UPGRADE + b"\r\n" + GET)
-    assert len(parser.resume_http()) == 2
-    assert parser.resume_http() == []
+    assert len(parser.resume()) == 2
+    assert parser.resume() == []
     assert parser.tail == b""
     assert len(parser.feed(b"\r\n")) == 2
-    with pytest.raises(RuntimeError, match="stopped at an upgrade"):
-        parser.resume_http()
+
+
+def test_tail_of_an_upgrade_is_kept_where_the_client_said_close() -> None:
+    parser = make_parser()
+    parser.feed(GET + b"Connection: close, upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x80")
+    assert parser.tail == b"\x81\x80"
 
 
 def test_nothing_follows_an_upgrade_that_was_refused_where_the_client_said_close() -> None:
     parser = make_parser()
     parser.feed(GET + b"Connection: close, upgrade\r\nUpgrade: websocket\r\n\r\n" + GET + b"\r\n")
-    assert parser.resume_http() == []
+    assert parser.resume() == []
+    assert parser.tail == b""
 
 
 @pytest.mark.parametrize(
@@ -405,7 +477,7 @@ def test_nothing_follows_an_upgrade_that_was_refused_where_the_client_said_close
     ],
     ids=["h2c", "http_1_0", "no_connection", "no_upgrade"],
 )
-def test_what_is_no_upgrade_to_websocket_does_not_stop_the_parser(request_: bytes) -> None:
+def test_what_is_no_upgrade_to_websocket_is_not_taken_for_one(request_: bytes) -> None:
     found = parse(request_ + GET + b"\r\n")
     assert len(found) == 4
     assert isinstance(found[0], RequestHead)
@@ -468,9 +540,27 @@ def test_facts_do_not_depend_on_how_the_bytes_were_split(stream: list[bytes], da
     assert parse_bytewise(whole) == expected
 
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
-    parser = make_parser()
     pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert facts([event for piece in pieces for event in parser.feed(piece)]) == expected
+    assert facts(read(make_parser(), *pieces)) == expected
+
+
+@given(st.lists(requests(), min_size=1, max_size=4), st.data())
+def test_facts_do_not_depend_on_when_the_parser_is_told_to_go_on(stream: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(stream)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    parser = make_parser()
+    events: list[Event] = []
+    for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        found = parser.feed(whole[a:b])
+        # One request at a time, whatever has arrived.
+        assert found.count(EndOfRequest()) <= 1
+        assert EndOfRequest() not in found[:-1]
+        events += found
+        if data.draw(st.booleans()):
+            events += parser.resume()
+    while parser.tail_size:
+        events += parser.resume()
+    assert facts(events) == parse(whole)
 
 
 class Heads:

@@ -144,7 +144,7 @@ async def test_node_ws_talks_in_every_way_and_closes(node_path: str) -> None:
         assert await node.heard() == ["ping", "hello?"]
 
         await node.do("close", 4000, "bye ✓")
-        assert await node.heard() == ["close", 4000, ""]
+        assert await node.heard() == ["close", 4000, "bye ✓"]
         assert await told.get() == (4000, "bye ✓")
 
 

@@ -42,7 +42,12 @@ class Odd:
 
 WRONG_SERVE: list[tuple[dict[str, Any], type[Exception], str]] = [
     # fetch and error
-    ({"fetch": None}, TypeError, r"fetch must be a function of \(request, server\), got NoneType"),
+    ({"fetch": None}, TypeError, r"serve\(\) needs fetch=, a function of \(request, server\), or routes="),
+    ({"routes": 5, "fetch": None}, TypeError, "routes must be a mapping of paths to what answers them, got int"),
+    ({"access_log": 1}, TypeError, "access_log must be True, False or a function, got int"),
+    ({"max_head_size": -1}, ValueError, "max_head_size must be at least 0"),
+    ({"max_headers": "many"}, TypeError, "max_headers must be an int, got str"),
+    ({"max_requests": -1}, ValueError, "max_requests must be at least 0"),
     ({"fetch": "hello"}, TypeError, r"fetch must be a function of \(request, server\), got str"),
     ({"fetch": lambda: None}, TypeError, r"fetch must be a function of \(request, server\)"),
     ({"fetch": lambda a, b, c: None}, TypeError, r"fetch must be a function of \(request, server\)"),
@@ -96,7 +101,7 @@ WRONG_SERVE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_connections": -1}, ValueError, "max_connections must be at least 0, got -1"),
     # names
     ({"hostnam": "localhost"}, TypeError, r"serve\(\): unknown option 'hostnam'; did you mean 'hostname'\?"),
-    ({"xyz": 1}, TypeError, r"serve\(\): unknown option 'xyz'; known are fetch, websocket, port"),
+    ({"xyz": 1}, TypeError, r"serve\(\): unknown option 'xyz'; known are fetch, routes, websocket, port"),
     ({"maxRequestBodySize": 1}, TypeError, "'maxRequestBodySize' is spelled 'max_request_body_size' in Python"),
     ({"reusePort": True}, TypeError, "'reusePort' is spelled 'reuse_port' in Python"),
     ({"idleTimeout": 5}, TypeError, "'idleTimeout' is spelled 'idle_timeout' in Python"),

@@ -21,7 +21,7 @@ from websockets.sync.client import unix_connect
 from yarl import URL
 
 import bunws
-from tests.support import PATIENCE, RawClient, RawWebSocket, Script, closed, eventually, hello, quiet, until
+from tests.support import PATIENCE, RawClient, RawWebSocket, Script, closed, eventually, hello, patience, quiet, until
 
 
 LOOPBACK = {"hostname": "127.0.0.1", "port": 0}
@@ -655,7 +655,7 @@ async def _await(awaitable: object) -> None:
 async def test_the_end_may_be_awaited_on_another_loop() -> None:
     async with serve_here() as server:
         other = asyncio.create_task(asyncio.to_thread(asyncio.run, _await(server.wait_closed())))
-        await until(lambda: server._waiters)
+        await until(lambda: server._life._waiters)
         await asyncio.to_thread(asyncio.run, _await(server.stop()))
         await other
 
@@ -749,7 +749,7 @@ def test_a_stop_leaves_no_thread_and_no_descriptor() -> None:
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     with serve() as server, RawWebSocket(port_of(server)), RawClient(port_of(server)) as client:
         client.get().answer()
-    server._thread.join()  # type: ignore[union-attr]  # it has one
+    server._life._thread.join()  # type: ignore[union-attr]  # it has one
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, descriptors)
 
 
@@ -771,8 +771,8 @@ async def test_a_stop_leaves_no_task_and_no_descriptor_and_no_timer() -> None:
         client.close()
     await until(lambda: asyncio.all_tasks() == tasks)
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert server._sweep_timer is not None
-    assert server._sweep_timer.cancelled()
+    assert server._life._sweep_timer is not None
+    assert server._life._sweep_timer.cancelled()
 
 
 # Reloading
@@ -857,7 +857,7 @@ async def test_reload_gives_open_sockets_another_idle_timeout() -> None:
     async with serve_here(websocket=table) as server:
         with await asyncio.to_thread(RawWebSocket, port_of(server)):
             server.reload(websocket={**table, "idle_timeout": 8})
-            for _ in range(server.patience.close):
+            for _ in range(patience(server).close):
                 assert codes == []
                 server._guests.sweeper.sweep()
             await until(lambda: codes)
@@ -1120,3 +1120,16 @@ def test_an_upgrade_without_websocket_says_what_is_missing() -> None:
 def _no_server_is_left() -> Iterator[None]:
     yield
     assert "bunws" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_connections_of_one_address_are_limited_and_counted_through_upgrades(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(websocket={"message": lambda ws, message: ws.send(message)}, max_connections_per_ip=2) as server:
+        with RawWebSocket(port_of(server)) as ws, RawClient(port_of(server)) as client:
+            assert client.get().answer().status == 200
+            with RawClient(port_of(server)) as third:
+                assert third.answer().status == 503
+            assert ws.say("still served").hear_text() == "still served"
+        eventually(lambda: not server._guests)
+        with RawClient(port_of(server)) as again, RawClient(port_of(server)) as second:
+            assert [one.get().answer().status for one in (again, second)] == [200, 200]
+    assert "connections over max_connections_per_ip=2 are answered with 503" in caplog.text

@@ -311,11 +311,11 @@ class Loop:
     def __getattr__(self, name):
         return getattr(loop, name)
     def call_soon_threadsafe(self, *args):
-        server.loop = loop
+        server._life.loop = loop
         signal.raise_signal(signal.SIGINT)
         loop.call_soon_threadsafe(*args)
 with serve() as server:
-    loop, server.loop = server.loop, Loop()
+    loop, server._life.loop = server._life.loop, Loop()
     try:
         server.publish("news", "hello")
     except KeyboardInterrupt:

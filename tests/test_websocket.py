@@ -35,6 +35,7 @@ from tests.clients import (
     text,
     until,
 )
+from tests.fakes import FakeServer
 
 
 LOOP_FACTORIES = EACH_LOOP
@@ -189,7 +190,7 @@ async def test_request_and_close_in_one_packet_open_and_close() -> None:
     async with serving(table) as server, connection(server) as client:
         await client.send(handshake(), close(3000, "bye"))
         assert (await client.receive_answer()).status == 101
-        assert await client.receive_all() == [Frame.close(3000)]
+        assert await client.receive_all() == [Frame.close(3000, "bye")]
         ws = await told.get()
         assert await told.get() == (ws, 3000, "bye")
 
@@ -394,7 +395,7 @@ async def test_close_of_either_side_is_told_to_the_other(in_thread: bool) -> Non
     async with serving(table, in_thread=in_thread) as server:
         async with dialled(server) as client:
             await client.close(3999, "enough")
-            assert (client.close_code, client.close_reason) == (3999, "")
+            assert (client.close_code, client.close_reason) == (3999, "enough")
             assert await asyncio.to_thread(told.get) == (3999, "enough")
         async with dialled(server) as client:
             await client.send("close, please")
@@ -508,7 +509,7 @@ async def test_close_handler_finds_its_topics_sends_nothing_and_may_publish() ->
         assert await facts.get() == (3000, "bye", ReadyState.CLOSED, ["a", "b"], True, 0)
         assert await facts.get() == (0, 0, False, False)
         assert await facts.get() == (8, 0)
-        assert await leaving.receive_all() == [Frame.close(3000)]
+        assert await leaving.receive_all() == [Frame.close(3000, "bye")]
         assert await staying.receive() == Frame.text("has left")
         assert server.subscriber_count("a") == 1
         assert facts.empty()
@@ -1083,3 +1084,20 @@ async def test_without_handlers_messages_are_dropped_and_the_socket_stays_open()
     async with serving({}) as server, connected(server) as client:
         await client.send(text("a"), binary(b"b"), frame(1, "c", fin=False), frame(0, "d"), ping(b"there?"))
         assert await client.receive() == Frame.pong(b"there?")
+
+
+def test_a_socket_hears_so_many_topics_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeServer(max_subscriptions=2)
+    ws = server.connect()
+    assert [ws.subscribe(topic) for topic in ("a", "b", "c", "b")] == [True, True, False, True]
+    assert ws.subscriptions == ["a", "b"]
+    ws.unsubscribe("a")
+    assert ws.subscribe("c")
+    assert "max_subscriptions" in caplog.text
+
+
+def test_the_number_of_topics_of_a_socket_is_limited_by_default_and_0_takes_the_limit_away() -> None:
+    ws = FakeServer().connect()
+    assert sum(ws.subscribe(str(number)) for number in range(2000)) == 1000
+    ws = FakeServer(max_subscriptions=0).connect()
+    assert sum(ws.subscribe(str(number)) for number in range(2000)) == 2000

@@ -2,7 +2,8 @@
 Body: the content of one request while it arrives.
 
 Rule 1: the connection feeds it and ends it (or fails it) once; one reader reads it once, `Request` sees to that.
-Rule 2: no limit here. The parser has refused what is longer than `max_body_size` before it gets here.
+Rule 2: it has no limit of its own, but it knows when it `is_full`: then the connection feeds it no more. A reader that
+wants the whole is never full: the parser has refused what is longer than `max_body_size` before it gets here.
 Rule 3: a future is made only when somebody waits for content that has not arrived.
 """
 
@@ -10,43 +11,63 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 
-__all__ = ["Body", "ClientDisconnected", "EMPTY", "decode_text", "decode_json"]
+__all__ = ["Body", "BodySource", "ClientDisconnected", "EMPTY", "HIGH_WATER", "decode_text", "decode_json"]
+
+# Bytes that wait for a reader before the connection stops reading: those of one read of the socket, more or less.
+HIGH_WATER: Final = 64 * 1024
 
 
 class ClientDisconnected(ConnectionError):
     """The client went away before it had sent the whole body of its request."""
 
 
+class BodySource(Protocol):
+    """Where a body comes from: its connection."""
+
+    def body_wanted(self) -> None:
+        """A reader waits for content that has not arrived, or has made room for more. May be called often."""
+
+
 class Body:
-    """Bytes that arrive in pieces and are read as one."""
+    """Bytes that arrive in pieces. They are read as one, or piece by piece: `async for chunk in body`."""
 
-    __slots__ = ("_content", "_ended", "_error", "_waiter")
+    __slots__ = ("_content", "_ended", "_error", "_source", "_waiter", "_whole")
 
-    def __init__(self, content: bytes | None = None) -> None:
-        """An open body; with `content`, one that is complete."""
+    def __init__(self, content: bytes | None = None, *, source: BodySource | None = None) -> None:
+        """An open body, which comes from `source`; with `content`, one that is complete."""
         # One object, however small the pieces are in which a peer sends it.
         self._content = bytearray(content or b"")
         self._ended = content is not None
         self._error: BaseException | None = None
+        self._source = source
         self._waiter: asyncio.Future[None] | None = None
+        self._whole = False  # somebody waits for all of it
 
     def __repr__(self) -> str:
         state = "failed" if self._error else "complete" if self._ended else "arriving"
-        return f"<Body {state} size={self.size}>"
+        return f"<Body {state} buffered={self.buffered}>"
 
     @property
-    def size(self) -> int:
+    def buffered(self) -> int:
         """Bytes that have arrived and were not read yet."""
         return len(self._content)
 
     # The connection's side
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it should be fed no more until the reader has taken something."""
+        return len(self._content) >= HIGH_WATER and not self._whole
+
     def feed(self, data: bytes) -> None:
-        """Add a piece."""
-        self._content += data
+        """Add a piece. One that has failed forgets it."""
+        if self._error is None:
+            self._content += data
+            if not self._whole:
+                self._wake()
 
     def end(self) -> None:
         """The body is complete."""
@@ -54,8 +75,8 @@ class Body:
         self._wake()
 
     def fail(self, exc: BaseException) -> None:
-        """The rest will never come: `read()` raises `exc`. A body that is complete stays so."""
-        if not self._ended:
+        """The rest will never come: who reads gets `exc`. A body that is complete stays so."""
+        if not self._ended and self._error is None:
             self._error = exc
             self._content.clear()
             self._wake()
@@ -67,13 +88,39 @@ class Body:
     # The reader's side
 
     async def read(self) -> bytes:
-        """Wait for the whole body and return it. Raises what `fail()` was given."""
+        """Wait for what is left and return it. Raises what `fail()` was given."""
+        self._whole = True
         while not self._ended:
-            if self._error is not None:
-                raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return bytes(self._content)
+            await self._more()
+        return self._take()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """What has arrived since the last call, never b"". Raises what `fail()` was given."""
+        while not self._content:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._more()
+        had_been_full = self.is_full
+        chunk = self._take()
+        if had_been_full and self._source is not None and not self._ended:
+            self._source.body_wanted()
+        return chunk
+
+    async def _more(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._source is not None:
+            self._source.body_wanted()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _take(self) -> bytes:
+        content = bytes(self._content)
+        self._content.clear()
+        return content
 
 
 EMPTY: Final = Body(b"")

@@ -6,7 +6,6 @@ Rule: `RequestLine` and `RequestHead` are checked when they are made; who reads 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -21,6 +20,7 @@ __all__ = ["RequestHead", "RequestLine", "MAX_TARGET_SIZE"]
 # Bytes. RFC 9112, 3: "It is RECOMMENDED that all HTTP senders and recipients support, at a
 # minimum, request-line lengths of 8000 octets."
 MAX_TARGET_SIZE: Final = 8 * 1024
+_LINE_OVERHEAD: Final = 64  # bytes of a request line beside its target: method, version, spaces, CRLF
 
 
 class RequestLine(NamedTuple):
@@ -29,7 +29,7 @@ class RequestLine(NamedTuple):
     method: str
     # Path and query as sent, or "*". Of an absolute-form: what follows its authority.
     target: str
-    # "1.1" or "1.0".
+    # "1.1" or "1.0"; of a later 1.x: "1.1".
     http_version: str
     # Host and port of an absolute-form, else "".
     authority: str
@@ -47,28 +47,56 @@ class RequestLine(NamedTuple):
         if len(target) > MAX_TARGET_SIZE:
             raise HTTPError(414, "The request target is too long")
         if version not in ("HTTP/1.1", "HTTP/1.0"):
-            # RFC 9112, 2.3: 'HTTP-version = HTTP-name "/" DIGIT "." DIGIT'
-            digits = version[5:6] + version[7:8]
-            if digits.isdigit() and version == f"HTTP/{version[5]}.{version[7:]}" and len(version) == 8:
-                raise HTTPError(505, "HTTP/1.1 is spoken here")
-            raise HTTPError(400, "Malformed HTTP version")
-        # RFC 9110, 9.3.6: "most origin servers do not implement CONNECT"
-        if method == "CONNECT":
-            raise HTTPError(501, "CONNECT is not implemented")
+            version = _spoken_version(version)
+        # RFC 9110, 9.3.6: "most origin servers do not implement CONNECT". And 9.3.8: what TRACE sends back may be what
+        # another was to keep secret, so Fetch forbids both.
+        if method in ("CONNECT", "TRACE"):
+            raise HTTPError(501, f"{method} is not implemented")
         # RFC 9112, 3.2.4: 'The "asterisk-form" of request-target is only used for a server-wide OPTIONS request'.
         # And none of the forms has a fragment.
         if (target == "*" and method != "OPTIONS") or "#" in target:
+            raise HTTPError(400, "Malformed request target")
+        # RFC 3986, 3.3: no path has a backslash. Browsers take it for a slash, so its segments are open to dispute.
+        if "\\" in target.partition("?")[0]:
             raise HTTPError(400, "Malformed request target")
         authority = ""
         if target[0] != "/" and target != "*":
             authority, target = _split_absolute(target)
         return cls(method, target, version[5:], authority)
 
+    @classmethod
+    def check_size(cls, line: bytes | bytearray) -> None:
+        """Raise `HTTPError` for a line, or the beginning of one, that is too long."""
+        if len(line) <= MAX_TARGET_SIZE + _LINE_OVERHEAD:
+            return
+        cls.check_beginning(line)
+        # RFC 9112, 3: "A server that receives a method longer than any that it implements SHOULD respond with a 501
+        # (Not Implemented) status code. A server that receives a request-target longer than any URI it wishes to parse
+        # MUST respond with a 414 (URI Too Long) status code".
+        if b" " not in line[:_LINE_OVERHEAD]:
+            raise HTTPError(501, "Unknown method")
+        raise HTTPError(414, "The request line is too long")
+
     @staticmethod
     def check_beginning(line: bytes | bytearray) -> None:
         """Raise `HTTPError` for the beginning of what can never be a request line."""
         if line[:1] != b"\r" and not is_token(chr(line[0])):
             raise HTTPError(400, "Malformed request line")
+
+
+def _spoken_version(version: str) -> str:
+    """The version that a request in another one is answered in. Raises `HTTPError`."""
+    # RFC 9112, 2.3: 'HTTP-version = HTTP-name "/" DIGIT "." DIGIT'
+    major, minor = version[5:6], version[7:]
+    if len(version) != 8 or version != f"HTTP/{major}.{minor}" or not (major + minor).isdigit():
+        raise HTTPError(400, "Malformed HTTP version")
+    # RFC 9110, 15.6.6: 505 is for a server that "does not support, or refuses to support, the major version".
+    if major != "1":
+        raise HTTPError(505, "HTTP/1.1 is spoken here")
+    # RFC 9110, 2.5: "A recipient that receives a message with a major version number that it implements and a minor
+    # version number higher than what it implements SHOULD process the message as if it were in the highest minor
+    # version within that major version to which the recipient is conformant."
+    return "HTTP/1.1"
 
 
 def _split_absolute(target: str) -> tuple[str, str]:
@@ -81,8 +109,7 @@ def _split_absolute(target: str) -> tuple[str, str]:
     return authority, path if path[:1] == "/" else "/" + path
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request line and its fields, and what they say together (RFC 9112, 3, 6 and 9.3)."""
 
     method: str
@@ -161,7 +188,7 @@ def _body_length(headers: CIMultiDict[str], is_1_1: bool) -> int | None:
     # understand SHOULD respond with 501 (Not Implemented)." But where the last is not chunked
     # (6.3), or chunked comes twice (7.1), nobody can tell where the body ends.
     names = tokens(codings)
-    if names[-1] == "chunked" and names.count("chunked") == 1 and len(names) > 1:
+    if len(names) > 1 and names[-1] == "chunked" and names.count("chunked") == 1:
         raise HTTPError(501, "Unknown transfer coding")
     raise HTTPError(400, "Malformed Transfer-Encoding")
 

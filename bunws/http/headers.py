@@ -34,6 +34,9 @@ _NOT_IN_VALUE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 # there is how two readers of one Host come to different hosts.
 _HOST: Final = re.compile(r"[0-9A-Za-z._~\-]+")
 
+# What nearly all clients send: such a name, and perhaps a port whose number cannot be too large.
+_PLAIN_AUTHORITY: Final = re.compile(r"[0-9A-Za-z._~\-]+(?::[0-9]{1,4})?")
+
 
 # What the caller wrote
 
@@ -90,12 +93,16 @@ def tokens(values: Iterable[str]) -> list[str]:
     RFC 9110, 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list
     elements"; the limit on the head makes the number reasonable.
     """
+    if not values:
+        return []
     elements = (element.strip(" \t").lower() for value in values for element in value.split(","))
     return [element for element in elements if element]
 
 
 def is_authority(text: str) -> bool:
     """RFC 9110, 7.2: "Host = uri-host [ ":" port ]", without userinfo; the host is not empty."""
+    if _PLAIN_AUTHORITY.fullmatch(text) and "--" not in text:
+        return True
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")
         if not bracket or not _is_ipv6(address) or (port and port[0] != ":"):
@@ -120,7 +127,8 @@ def _is_port(text: str) -> bool:
 
 def _is_idna(host: str) -> bool:
     """Whether yarl can show the host to a human: it decodes what looks like punycode."""
-    if "xn--" not in host.lower():
+    host = host.lower()  # as `Request.url` has it
+    if "xn--" not in host:
         return True
     try:
         return bool(URL(f"http://{host}", encoded=True).host)

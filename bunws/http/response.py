@@ -2,27 +2,38 @@
 Response: what the server answers, with the Fetch standard's meaning.
 
 Rule 1: what may not be on the wire is refused when it is written, with an error that names it.
-Rule 2: sending does not change a response. One response may answer any number of requests.
+Rule 2: sending does not change a response. One response may answer any number of requests; only a stream is used up.
 """
 
 from __future__ import annotations
 
 import builtins
 import json
+import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias, overload
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeAlias, cast, overload
 
 from multidict import CIMultiDict
+from yarl import URL
 
 from .body import decode_json, decode_text
+from .cookies import SameSite, delete_cookie_header, set_cookie_header
+from .files import File
 from .headers import HeadersInit, check_text, make_headers
+from .stream import Stream, StreamInit, is_stream
 
 
 __all__ = ["Response", "BodyInit"]
 
 
-BodyInit: TypeAlias = str | bytes | bytearray | memoryview
+BodyInit: TypeAlias = str | bytes | bytearray | memoryview | StreamInit
 """What a response can be made of."""
+
+_TEXT: Final = "text/plain;charset=UTF-8"
+
+# Fetch, "redirect status".
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
 class _MakeJSON(Protocol):
@@ -41,9 +52,15 @@ class _JSON:
 
 
 class Response:
-    """A status, headers and a body that is held in memory, so it can be read and sent often."""
+    """
+    A status, headers and a body.
 
-    __slots__ = ("_body", "_status", "_status_text", "headers")
+    A body in memory can be read and sent often. One that is a stream, which is any iterable or async iterable of `str`
+    or `bytes`, is made while it is sent, so it can be sent or read once. Each chunk goes out as it is produced, and
+    the next is asked for when the client has made room for it; a client that goes away closes the iterable.
+    """
+
+    __slots__ = ("_body", "_body_used", "_is_stream", "_status", "_status_text", "headers")
 
     def __init__(
         self,
@@ -56,6 +73,9 @@ class Response:
         """
         Make a response. `status_text` "" stands for the phrase that RFC 9110 gives the status.
 
+        A stream is sent with the Content-Length that its attribute `size` tells, else the one in `headers`, else
+        chunked.
+
         Raises `ValueError` for a status outside 200 to 599 or text that may not be on the wire,
         `TypeError` for a body of another type.
         """
@@ -65,13 +85,18 @@ class Response:
         # inclusive, then throw a RangeError."
         if not 200 <= status <= 599:
             raise ValueError(f"status must be in the range 200 to 599, not {status}")
-        check_text("status_text", status_text)
+        if status_text:
+            check_text("status_text", status_text)
         self._status = int(status)
         self._status_text = status_text
-        self._body = None if body is None else _to_bytes(body)
+        self._body: builtins.bytes | StreamInit | None = (
+            body if body is None or type(body) is bytes else _take_body(body)
+        )
+        self._is_stream = not (self._body is None or type(self._body) is bytes)
+        self._body_used = False
         self.headers: CIMultiDict[str] = make_headers(headers)
         if isinstance(body, str):
-            self.headers.setdefault("Content-Type", "text/plain;charset=UTF-8")
+            self.headers.setdefault("Content-Type", _TEXT)
 
     json = _JSON()
     """
@@ -88,8 +113,35 @@ class Response:
         response.headers.setdefault("Content-Type", "application/json")
         return response
 
+    @classmethod
+    def redirect(cls, url: str | URL, status: int = 302) -> Response:
+        """
+        Send the client to `url`, which may be relative; what is no ASCII in it is percent-encoded.
+
+        Raises `ValueError` for a status that does not redirect, or a `url` with control characters.
+        """
+        if status not in _REDIRECTS:
+            raise ValueError(f"status of a redirect must be one of {', '.join(map(str, _REDIRECTS))}, not {status}")
+        if not str(url).isprintable():
+            raise ValueError(f"url holds a control character: {str(url)!r}")
+        return cls(None, status, {"Location": str(URL(url))})
+
+    @classmethod
+    def file(cls, path: str | os.PathLike[str], status: int = 200, headers: HeadersInit | None = None) -> Response:
+        """
+        Send a file, as a stream. It is opened now; raises `OSError` where that fails.
+
+        Content-Type is guessed by the name, where `headers` has none. The server adds what the request asks for:
+        ranges, and 304 to a client that has the file.
+        """
+        file = File(path)
+        response = cls(file, status, headers)
+        response.headers.setdefault("Content-Type", file.content_type)
+        return response
+
     def __repr__(self) -> str:
-        size = "no body" if self._body is None else f"{len(self._body)} bytes"
+        body = self._body
+        size = "no body" if body is None else f"{len(body)} bytes" if isinstance(body, bytes) else "stream"
         return f"<Response {self._status} {size}>"
 
     @property
@@ -108,15 +160,81 @@ class Response:
         return self._status <= 299
 
     @property
-    def body(self) -> builtins.bytes | None:
-        """The content as it is sent; None where there is none."""
+    def body(self) -> builtins.bytes | StreamInit | None:
+        """The content as it is sent, or the stream of it; None where there is none."""
         return self._body
+
+    @property
+    def body_used(self) -> bool:
+        """Whether the body is a stream that was sent or read, which can be done once."""
+        return self._body_used
+
+    # Cookies
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        expires: datetime | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = True,
+        http_only: bool = True,
+        same_site: SameSite = "Lax",
+        partitioned: bool = False,
+    ) -> None:
+        """
+        Add a Set-Cookie with safe defaults: over TLS (or to localhost) only, hidden from scripts, not for requests
+        that other sites make.
+
+        max_age: seconds that it lives; without it and `expires`, until the browser is closed.
+        domain: None is this host and no other.
+
+        Raises `TypeError` or `ValueError` for what may not be in a cookie.
+        """
+        line = set_cookie_header(
+            name,
+            value,
+            max_age=max_age,
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=secure,
+            http_only=http_only,
+            same_site=same_site,
+            partitioned=partitioned,
+        )
+        self.headers.add("Set-Cookie", line)
+
+    def delete_cookie(
+        self,
+        name: str,
+        *,
+        path: str = "/",
+        domain: str | None = None,
+        same_site: SameSite = "Lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Add a Set-Cookie that deletes a cookie, which was set with these attributes."""
+        line = delete_cookie_header(name, path=path, domain=domain, same_site=same_site, partitioned=partitioned)
+        self.headers.add("Set-Cookie", line)
 
     # Reading, in the process
 
     async def bytes(self) -> builtins.bytes:
-        """The content; b"" where there is none. It may be read again."""
-        return self._body or b""
+        """
+        The content; b"" where there is none. It may be read again, unless it is a stream: that is used up.
+
+        Raises `RuntimeError` for a stream that was sent or read before, and what the stream raises.
+        """
+        if not self._is_stream:
+            return cast("builtins.bytes | None", self._body) or b""
+        if self._body_used:
+            raise RuntimeError("this response is a stream that was sent or read already")
+        self._body_used = True
+        return await Stream(cast("StreamInit", self._body)).read()
 
     async def text(self) -> str:
         """`bytes()` as text: UTF-8, with U+FFFD for what is none."""
@@ -126,12 +244,14 @@ class Response:
         return decode_json(await self.bytes())
 
 
-def _to_bytes(body: BodyInit) -> bytes:
-    """A copy, so that a bytearray that changes later does not change the response."""
+def _take_body(body: BodyInit) -> bytes | StreamInit:
+    """A copy of what may change, so that a bytearray that changes later does not change the response."""
     if isinstance(body, str):
         return body.encode()
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
+    if is_stream(body) and not isinstance(body, Awaitable):
+        return body
     fix = (
         "use Response.json(...)"
         if isinstance(body, dict | list | tuple)
@@ -141,4 +261,7 @@ def _to_bytes(body: BodyInit) -> bytes:
         if isinstance(body, Awaitable)
         else "make it one of these"
     )
-    raise TypeError(f"body must be str, bytes, bytearray, memoryview or None, not {type(body).__name__}: {fix}")
+    raise TypeError(
+        "body must be str, bytes, bytearray, memoryview or None, or an iterable that makes chunks of these, "
+        f"not {type(body).__name__}: {fix}"
+    )

@@ -5,6 +5,7 @@ Rule 1: llhttp judges the syntax. This room cuts the bytes where lines and bodie
 however the bytes were split; `head` adds the rules that llhttp does not know.
 Rule 2: a peer's mistake is the last fact of a list, never an exception: the good requests before it are answered.
 Rule 3: nothing that a peer sends is kept past a limit, wherever it is in its request.
+Rule 4: one request at a time. What came behind it stays bytes until somebody asks for the next.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import ClassVar, Final, TypeAlias
 import httptools
 
 from ..exceptions import HTTPError
-from .head import MAX_TARGET_SIZE, RequestHead, RequestLine
+from .head import RequestHead, RequestLine
 
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-_LINE_OVERHEAD: Final = 64  # bytes of a request line beside its target: method, version, spaces, CRLF
+_MAX_KNOWN_SIZE: Final = 1024  # bytes of a head that are worth keeping while a connection idles
 _PLAIN_CHUNK_LINE: Final = 18  # bytes that need no excuse: 16 hexadecimal digits, which is 64 bits, CRLF
 
 
@@ -37,12 +38,15 @@ class EndOfRequest:
     """The request is complete, trailers included. Trailers are checked and dropped."""
 
 
+_END: Final = EndOfRequest()
+
+
 Event: TypeAlias = RequestHead | bytes | EndOfRequest | HTTPError
 """A head, a piece of its body, its end; or what the peer did wrong, after which nothing comes."""
 
 
-# DECIDING: whether to upgrade. In CLOSED, whatever comes is dropped.
-_State = enum.Enum("_State", "REQUEST_LINE FIELDS BODY CHUNK_LINE CHUNK TRAILERS DECIDING CLOSED")
+# A number, because a tuple of steps is looked up by it. In CLOSED, whatever comes is dropped.
+_State = enum.IntEnum("_State", "HEAD BODY CHUNK_LINE CHUNK TRAILERS CLOSED", start=0)
 
 
 class _Findings:
@@ -69,8 +73,8 @@ class RequestParser:
     """
     The bytes of one connection to the requests in them.
 
-    After a head with `wants_upgrade` (and its `EndOfRequest`) it stops and keeps what follows in `tail`. Whoever
-    upgrades takes the tail; who does not calls `resume_http()`. While it is stopped, do not read from the transport:
+    Behind each `EndOfRequest` it stops and keeps what follows in `tail`. Call `resume()` to go on with it, or take the
+    tail where the connection becomes something else. While it is stopped, do not read from the transport without end:
     nothing else bounds the tail.
     """
 
@@ -81,92 +85,127 @@ class RequestParser:
         self._max_body_size = max_body_size
         self._findings = _Findings()
         self._llhttp = httptools.HttpRequestParser(self._findings)
-        self._state = _State.REQUEST_LINE
+        self._state = _State.HEAD
+        self._stopped = False
         self._events: list[Event] = []
         self._partial = bytearray()  # the beginning of a line whose end has not arrived
-        self._tail = bytearray()
+        # Not cut until it must be: thousands of small requests may wait in it, and each would copy the rest.
+        self._tail = b""
+        self._tail_at = 0
         self._request_line: RequestLine | None = None
+        # The last head that was the whole request. Clients repeat themselves: who polls, checks health or comes through
+        # a proxy sends the same bytes again, and llhttp has judged them. 0.6 µs instead of 5 (CPython 3.11).
+        self._known_lines: bytes | None = None
+        self._known_head: Event = _END
         self._keep_alive = True
+        self._llhttp_strays = False
         self._head_size = 0
         self._body_size = 0
         self._chunk_excess = 0
         self._remaining = 0  # bytes to come of this body or chunk
 
     def __repr__(self) -> str:
-        return f"<RequestParser {self._state.name}>"
+        stopped = f" tail={self.tail_size}" if self._stopped else ""
+        return f"<RequestParser {self._state.name}{stopped}>"
 
     @property
     def in_head(self) -> bool:
         """Whether a head has begun to arrive and is not complete."""
-        begun = self._state is _State.REQUEST_LINE and bool(self._head_size or self._partial)
-        return begun or self._state is _State.FIELDS
+        return self._state is _State.HEAD and bool(self._head_size or self._partial)
+
+    @property
+    def remaining(self) -> int:
+        """Bytes of the body that have not arrived; of a chunked one, those of its last chunk."""
+        return self._remaining
 
     @property
     def tail(self) -> bytes:
-        """What came behind a request that wants an upgrade."""
-        return bytes(self._tail)
+        """What came behind the request at which the parser has stopped."""
+        return self._tail[self._tail_at :]
+
+    @property
+    def tail_size(self) -> int:
+        """Bytes in `tail`."""
+        return len(self._tail) - self._tail_at
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take bytes, return what they complete. An `HTTPError` is the last event for ever."""
+        """Take bytes, return what they complete, up to the end of one request. An `HTTPError` is the last event."""
+        if self._stopped:
+            self._tail = self.tail + data
+            self._tail_at = 0
+            return []
+        return self._parse(data, 0)
+
+    def resume(self) -> list[Event]:
+        """The request is dealt with: go on behind it, and return what the tail completes."""
+        self._stopped = False
+        if not self._tail:
+            return []
+        tail, self._tail = self._tail, b""
+        at, self._tail_at = self._tail_at, 0
+        return self._parse(tail, at)
+
+    def _parse(self, data: bytes, position: int) -> list[Event]:
         events = self._events = []
-        position = 0
         try:
-            while position < len(data) and (step := self._STEPS.get(self._state)) is not None:
-                position = step(self, data, position)
+            while position < len(data) and not self._stopped:
+                position = self._STEPS[self._state](self, data, position)
         except HTTPError as error:
             self._state = _State.CLOSED
             events.append(error)
-        if self._state is _State.DECIDING:
-            self._tail += data[position:]
+            return events
+        if position < len(data):
+            self._tail, self._tail_at = data, position
         return events
-
-    def resume_http(self) -> list[Event]:
-        """The request was not upgraded: go on with the tail, and return what it completes."""
-        if self._state is not _State.DECIDING:
-            raise RuntimeError("resume_http() is for a parser that stopped at an upgrade")
-        # httptools has freed llhttp from its pause: it expects another request.
-        self._state = _State.REQUEST_LINE if self._keep_alive else _State.CLOSED
-        tail = self.tail
-        self._tail.clear()
-        return self.feed(tail)
 
     # Cutting: each step takes what it can and returns the position behind it
 
-    def _take_request_line(self, data: bytes, position: int) -> int:
-        line, position = self._take_line(data, position)
-        # RFC 9112, 3: "A server that receives a request-target longer than any URI it wishes to parse MUST respond
-        # with a 414 (URI Too Long) status code".
-        if max(len(line), len(self._partial)) > MAX_TARGET_SIZE + _LINE_OVERHEAD:
-            raise HTTPError(414, "The request line is too long")
-        if not line:
-            # A peer that speaks something else, such as TLS, may never end a line.
-            RequestLine.check_beginning(self._partial)
-            self._count_head(0)
-        elif line == b"\r\n":
-            # RFC 9112, 2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least
-            # one empty line (CRLF) received prior to the request-line."
-            self._count_head(2)
-        else:
-            self._request_line = RequestLine.parse(line)
-            self._count_head(len(line))
-            self._feed_llhttp(line)
-            self._state = _State.FIELDS
+    def _take_head(self, data: bytes, position: int) -> int:
+        lines, position = self._take_lines(data, position)
+        is_from_start = self._request_line is None
+        if is_from_start:
+            if lines == self._known_lines:
+                self._events.append(self._known_head)
+                self._end_request()
+                return position
+            line = lines[: lines.find(b"\n") + 1]
+            RequestLine.check_size(line or self._partial)
+            if line == b"\r\n":
+                # RFC 9112, 2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least
+                # one empty line (CRLF) received prior to the request-line."
+                self._head_size += 2
+                self._check_head()
+                return position
+            if line:
+                self._request_line = RequestLine.parse(line)
+                if line[-3:-2] > b"1":
+                    # Of 1.x, llhttp knows 1.0 and 1.1; what comes later is treated as 1.1, says `head`.
+                    lines = line[:-3] + b"1\r\n" + lines[len(line) :]
+            else:
+                # A peer that speaks something else, such as TLS, may never end a line.
+                RequestLine.check_beginning(self._partial)
+        if self._take_fields(lines):
+            self._finish_head()
+            if is_from_start and self._events[-1] is _END and len(lines) <= _MAX_KNOWN_SIZE:
+                self._known_lines, self._known_head = lines, self._events[-2]
         return position
 
-    def _take_fields(self, data: bytes, position: int) -> int:
+    def _take_trailers(self, data: bytes, position: int) -> int:
         lines, position = self._take_lines(data, position)
-        self._count_head(len(lines))
+        if self._take_fields(lines):
+            self._finish_request()
+        return position
+
+    def _take_fields(self, lines: bytes) -> bool:
+        """Whether the lines end their section."""
+        self._head_size += len(lines)
+        self._check_head()
         if not lines:
-            return position
-        is_upgrade = self._feed_llhttp(lines)
+            return False
+        self._feed_llhttp(lines)
         if len(self._findings.fields) > self._max_headers:
             raise HTTPError(431, "Too many header fields")
-        if lines == b"\r\n" or lines.endswith(b"\r\n\r\n"):
-            if self._state is _State.FIELDS:
-                self._finish_head(is_upgrade)
-            else:
-                self._finish_request()
-        return position
+        return lines.endswith(b"\r\n\r\n") or lines == b"\r\n"
 
     def _take_body(self, data: bytes, position: int) -> int:
         end = min(len(data), position + self._remaining)
@@ -201,14 +240,18 @@ class RequestParser:
         self._state = _State.CHUNK if size else _State.TRAILERS
         return position
 
-    _STEPS: ClassVar[dict[_State, Callable[[RequestParser, bytes, int], int]]] = {
-        _State.REQUEST_LINE: _take_request_line,
-        _State.FIELDS: _take_fields,
-        _State.BODY: _take_body,
-        _State.CHUNK_LINE: _take_chunk_line,
-        _State.CHUNK: _take_body,
-        _State.TRAILERS: _take_fields,
-    }
+    def _drop(self, data: bytes, _: int) -> int:
+        return len(data)
+
+    # In the order of _State.
+    _STEPS: ClassVar[tuple[Callable[[RequestParser, bytes, int], int], ...]] = (
+        _take_head,
+        _take_body,
+        _take_chunk_line,
+        _take_body,
+        _take_trailers,
+        _drop,
+    )
 
     def _take_line(self, data: bytes, position: int) -> tuple[bytes, int]:
         """One line with its end; b"" where its end has not arrived."""
@@ -234,29 +277,27 @@ class RequestParser:
                 return data[position:end], end
         return self._take_line(data, position)
 
-    def _count_head(self, size: int) -> None:
-        self._head_size += size
+    def _check_head(self) -> None:
         # RFC 6585, 5: 431 is for "when the set of request header fields in total is too large".
         if self._head_size + len(self._partial) > self._max_head_size:
             raise HTTPError(431, "The head is too long")
 
-    def _feed_llhttp(self, data: bytes) -> bool:
-        """Whether llhttp saw an upgrade: then it takes the request to have no body."""
+    def _feed_llhttp(self, data: bytes) -> None:
         try:
             self._llhttp.feed_data(data)
         except httptools.HttpParserUpgrade:
-            return True
+            # httptools has freed llhttp from its pause: it expects another request.
+            return
         except httptools.HttpParserInvalidMethodError:
             # It is a token, but no method that llhttp knows. RFC 9110, 9.1: "SHOULD respond with the 501 (Not
             # Implemented) status code".
             raise HTTPError(501, "Unknown method") from None
         except httptools.HttpParserError:
             raise HTTPError(400, "Malformed request") from None
-        return False
 
     # Concluding
 
-    def _finish_head(self, is_upgrade: bool) -> None:
+    def _finish_head(self) -> None:
         assert self._request_line is not None
         head = RequestHead.make(self._request_line, self._findings.fields)
         length = head.body_length
@@ -265,18 +306,17 @@ class RequestParser:
             raise HTTPError(413, "The body is too long")
         self._events.append(head)
         self._keep_alive = head.keep_alive
+        self._llhttp_strays = length is None or "Proxy-Connection" in head.headers
         if length == 0:
             self._finish_request()
-            if head.wants_upgrade:
-                self._state = _State.DECIDING
             return
-        if is_upgrade:
+        if self._findings.complete:
             self._restart_llhttp(length)
         self._remaining = length or 0
         self._state = _State.CHUNK_LINE if length is None else _State.BODY
 
     def _restart_llhttp(self, length: int | None) -> None:
-        """A request with Upgrade has a body all the same: tell a new llhttp about that alone."""
+        """llhttp takes a request with Upgrade to have no body. It has one: tell a new llhttp about that alone."""
         framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
         fields = self._findings.fields
         self._findings = _Findings()
@@ -288,9 +328,17 @@ class RequestParser:
         if not self._findings.complete:
             # llhttp and this room do not agree where the request ends.
             raise HTTPError(400, "Malformed request")
-        self._events.append(EndOfRequest())
+        if self._llhttp_strays:
+            # It takes "Connection: close" in a trailer, and Proxy-Connection anywhere, for the end of the connection.
+            self._llhttp = httptools.HttpRequestParser(self._findings)
         self._findings.complete = False
         self._findings.fields = []
+        self._end_request()
+
+    def _end_request(self) -> None:
+        self._events.append(_END)
+        self._request_line = None
         self._head_size = self._body_size = self._chunk_excess = 0
         # RFC 9112, 9.6: a server told to close "MUST NOT process any further requests received on that connection."
-        self._state = _State.REQUEST_LINE if self._keep_alive else _State.CLOSED
+        self._state = _State.HEAD if self._keep_alive else _State.CLOSED
+        self._stopped = True  # even so: the connection may become something else

@@ -1,0 +1,72 @@
+"""
+Answers: what a client is told when a handler has raised, or returned what is no answer.
+
+Rule: the log is told what happened, the client never is. The peer's own mistakes are the exception: they are no fault
+of the handler that met them, so nobody but the client is told.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+
+from .errors import RAISED, is_cancelled
+from .exceptions import HTTPError
+from .http.body import ClientDisconnected
+from .http.response import Response
+
+
+__all__ = ["answer_to", "checked", "internal_server_error", "settled"]
+
+logger = logging.getLogger("bunws")
+
+
+def internal_server_error() -> Response:
+    """The answer that tells nothing."""
+    return Response("Internal Server Error", status=500)
+
+
+def answer_to(exc: BaseException, answer_error: Callable[[BaseException], object | None]) -> object:
+    """
+    What to answer in place of a handler that raised `exc`; may have to be awaited.
+
+    `answer_error` is the `error` handler; it returns None where there is none.
+    """
+    if isinstance(exc, ClientDisconnected):
+        return Response("The request is incomplete", status=400)
+    if isinstance(exc, HTTPError):
+        # Such as a form that is none: what found it says what it is answered.
+        return Response(exc.phrase, exc.status, exc.headers)
+    try:
+        response = answer_error(exc)
+    except RAISED:
+        logger.exception("bunws: the error handler raised")
+        return internal_server_error()
+    if response is None:
+        logger.error("bunws: fetch raised", exc_info=exc)
+        return internal_server_error()
+    return response
+
+
+async def settled(response: object) -> object:
+    """Wait for what `answer_to` returned, where that is needed."""
+    try:
+        return await response if inspect.isawaitable(response) else response
+    except RAISED as exc:
+        if is_cancelled(exc):
+            raise
+        logger.exception("bunws: the error handler raised")
+        return internal_server_error()
+
+
+def checked(response: object) -> Response:
+    """What a handler returned, if that can be an answer."""
+    if not isinstance(response, Response):
+        problem = "must return a bunws.Response (or None after server.upgrade() returned True), got"
+    elif response.body_used:
+        problem = "returned a response whose stream was sent already; make a new one for each request:"
+    else:
+        return response
+    logger.error("bunws: fetch %s %r", problem, response)
+    return internal_server_error()
