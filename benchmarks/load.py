@@ -1,7 +1,7 @@
 """
-The load: load.c, compiled on first need and driven over its marks.
+The load: the programs of native/, compiled on first need, and driven over their marks.
 
-Rule 1: this room knows load.c's words (options, OPEN, START, END, the last line) and nothing of servers.
+Rule 1: this room knows the words of load.c (options, OPEN, START, END, the last line) and nothing of servers.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["Load", "Tally", "running"]
+__all__ = ["Load", "Tally", "compiled", "running"]
 
-SOURCE: Final = ROOT / "benchmarks" / "load.c"
+SOURCES: Final = ROOT / "benchmarks" / "native"
 BUILD: Final = ROOT / "benchmarks" / ".build"
 
 # Seconds beyond what a run is asked for, in which it must open, warm up and finish its last round.
-GRACE: Final = 30
+GRACE: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,18 @@ class Tally:
 
     clients: int
     rounds: int
-    sent: int  # messages
-    received: int  # copies, over all clients
+    sent: int  # messages; connections; of an upload, bytes
+    received: int  # copies, over all clients; connections; of a download, bytes
     compressed: int  # of those, the ones that came compressed
     bytes: int  # read from the sockets, frame headers included
     seconds: float
     cpu_seconds: float  # of the load itself
+    latency: Sequence[tuple[float, int]] = ()  # (nanoseconds, copies), since a message was due; open loops only
+    lag: Sequence[tuple[float, int]] = ()  # (nanoseconds, messages): how late the load sent them
 
 
 class Load:
-    """A running load.c."""
+    """A running load."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -78,20 +80,21 @@ class Load:
         return Tally(**facts)
 
     def _line(self) -> str:
-        # load.c bounds itself in time (--timeout), so this returns: a line, or nothing when it has ended.
+        # The load bounds itself in time (--timeout), so this returns: a line, or nothing when it has ended.
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
 
 @contextlib.contextmanager
-def running(port: int, arguments: Sequence[str], *, core: int | None, seconds: float) -> Iterator[Load]:
+def running(
+    port: int, arguments: Sequence[str], *, core: int | None, seconds: float, program: str = "load"
+) -> Iterator[Load]:
     """
-    Run load.c against `port` inside this block; `seconds` is what the whole run should take at most, without grace.
+    Run a program of native/ against `port` inside this block; `seconds` is what the whole should take, without grace.
 
     Raises BenchmarkError when there is no compiler.
     """
-    program = _compiled()
-    command = [str(program), "--port", str(port), "--timeout", str(int(seconds) + GRACE), "--marks"]
+    command = [str(compiled(program)), "--port", str(port), "--timeout", str(int(seconds) + GRACE), "--marks"]
     with pinned(core):
         process = subprocess.Popen(
             [*command, *arguments],
@@ -118,23 +121,24 @@ def _complaint(line: str) -> str:
     return f"the load found an error: {json.loads(line).get('error', line)}"
 
 
-def _compiled() -> Path:
-    """The compiled load.c, newer than its source."""
-    program = BUILD / "load"
-    if program.exists() and program.stat().st_mtime > SOURCE.stat().st_mtime:
+def compiled(name: str) -> Path:
+    """The program of native/`name`.c, newer than all sources. Raises BenchmarkError when it cannot be compiled."""
+    program = BUILD / name
+    newest = max(source.stat().st_mtime for source in SOURCES.iterdir())
+    if program.exists() and program.stat().st_mtime > newest:
         return program
     compiler = shutil.which("cc")
     if compiler is None:
-        raise BenchmarkError("the load generator is C and needs a compiler: there is no `cc` in PATH")
+        raise BenchmarkError("it is written in C and needs a compiler: there is no `cc` in PATH")
     BUILD.mkdir(exist_ok=True)
-    fresh = BUILD / f"load.{os.getpid()}"  # renamed at the end, so two runs at once cannot meet half a file
-    command = [compiler, "-O2", "-o", str(fresh), str(SOURCE)]
+    fresh = BUILD / f"{name}.{os.getpid()}"  # renamed at the end, so two runs at once cannot meet half a file
+    command = [compiler, "-O3", "-D_GNU_SOURCE", "-o", str(fresh), str(SOURCES / f"{name}.c")]
     # Where zlib's headers are missing, only --deflate is; the load says so itself.
     for more in (["-DDEFLATE", "-lz"], []):
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             break
     else:
-        raise BenchmarkError(f"{compiler} cannot compile {SOURCE.name}:\n{done.stderr}")
+        raise BenchmarkError(f"{name}.c does not compile:\n{done.stderr}")
     fresh.replace(program)
     return program

@@ -8,6 +8,7 @@ Rule 2: a number about another process is read from the kernel, never asked of t
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import platform
 import re
@@ -31,10 +32,12 @@ __all__ = [
     "Clocks",
     "Cores",
     "Usage",
-    "description",
+    "facts",
+    "peak_bytes",
     "pinned",
     "raise_file_limit",
     "resident_bytes",
+    "slug",
 ]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -191,9 +194,18 @@ def _seconds_of_ps(text: str) -> float:
 
 def resident_bytes(pid: int) -> int:
     """Resident memory of the process: VmRSS, as proc_pid_status(5) has it, or ps(1)'s `rss`."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most that the process ever had: VmHWM. Where there is none (not Linux), what it has now."""
+    return _status_bytes(pid, "VmHWM")
+
+
+def _status_bytes(pid: int, field: str) -> int:
     if not IS_LINUX:
         return int(_ps(pid, "rss")) * 1024
-    line = re.search(r"^VmRSS:\s+(\d+) kB$", _proc(pid, "status"), re.MULTILINE)
+    line = re.search(rf"^{field}:\s+(\d+) kB$", _proc(pid, "status"), re.MULTILINE)
     if line is None:
         raise BenchmarkError("the server has ended")  # but was not waited for: it is there, and has no memory
     return int(line[1]) * 1024
@@ -216,26 +228,30 @@ def raise_file_limit() -> int:
 # Who it is
 
 
-def description(python: str) -> str:
+def facts(python: str) -> dict[str, str]:
     """
-    CPU, cores, kernel, Python, commit and command: what a number needs beside it to mean anything.
+    What a number needs beside it to mean anything: machine, kernel, Python, commit, command, date.
 
     `python` is the interpreter of the servers written in Python.
     """
-    command = shlex.join(["python", "-m", _module_name(), *sys.argv[1:]])
-    return "\n".join(
-        [
-            f"machine  {_cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-            f"python   {_python_version(python)}",
-            f"commit   {_commit()}",
-            f"command  {command}",
-        ]
-    )
+    return {
+        "machine": f"{_cpu_model()}, {os.cpu_count()} cores",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": _python_version(python),
+        "commit": _commit(),
+        "command": shlex.join(["python", "-m", "benchmarks", *_without_paths(sys.argv[1:])]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
 
 
-def _module_name() -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec is not None else sys.argv[0]
+def slug() -> str:
+    """The machine as a part of a file's name; says nothing of who owns it."""
+    words = re.sub(r"\((R|TM|C)\)|\b(CPU|Processor)\b|@.*", " ", _cpu_model(), flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", f"{words} {os.cpu_count()} cores".lower()).strip("-")
+
+
+def _without_paths(arguments: list[str]) -> list[str]:
+    return [argument.rpartition("/")[2] or argument for argument in arguments]
 
 
 def _cpu_model() -> str:

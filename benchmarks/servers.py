@@ -1,8 +1,7 @@
 """
-The servers: who is compared, how each is installed, started and stopped.
+The servers: who is compared, how each is started and stopped.
 
-Rule 1: a peer is a row of `PEERS`: how to ask its version, and the command that serves a workload. A workload is a name
-        that every server script takes as its argument.
+Rule 1: a peer is a row of `PEERS`: its version, and the command, which takes the name of what is to be served.
 Rule 2: a server binds to 127.0.0.1, prints `LISTENING <port>`, and is ended by its own pid whatever happens.
 Rule 3: a peer that cannot be had is named, with the reason, and left out.
 """
@@ -10,11 +9,8 @@ Rule 3: a peer that cannot be had is named, with the reason, and left out.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import platform
 import select
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
+from benchmarks import install, load
+from benchmarks.install import MODULES, SCRIPTS
 from benchmarks.machine import ROOT, BenchmarkError, pinned
 
 
@@ -29,14 +27,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
-__all__ = ["PEERS", "Peer", "Server", "find", "running"]
+__all__ = ["PEERS", "SERVES", "Peer", "Server", "find", "running"]
 
-SCRIPTS: Final = ROOT / "benchmarks" / "peers"
-INSTALLED: Final = ROOT / "benchmarks" / ".peers"
-MODULES: Final = INSTALLED / "node_modules"
-
-START_TIMEOUT: Final = 20  # seconds until a server must listen
+START_TIMEOUT: Final = 30  # seconds until a server must listen
 STOP_TIMEOUT: Final = 5  # seconds between SIGTERM and SIGKILL
+
+SERVED: Final = "{served}"
+
+# uvloop for everybody who runs on asyncio, in the version that bunws gets.
+UVLOOP: Final = "uvloop==0.23.0"
+
+# What there is to serve.
+SOCKETS: Final = frozenset({"chat", "rooms", "bun-chat", "echo"})
+HTTP: Final = frozenset({"http", "file"})
+
+# Who serves what.
+SERVES: Final[Mapping[str, frozenset[str]]] = {
+    "bunws": SOCKETS | HTTP | {"deflate"},
+    "bun": SOCKETS | HTTP | {"deflate"},
+    "deno": SOCKETS | HTTP,
+    "ws": SOCKETS | {"deflate"},
+    "node": HTTP,
+    "socketify": frozenset({"bun-chat", "echo"}),  # its publish() reaches the sender as well
+    "picows": SOCKETS,
+    "websockets": SOCKETS,
+    "aiohttp": SOCKETS,
+    "uvicorn": SOCKETS | HTTP,
+    "floor": frozenset({"chat", "echo"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +63,10 @@ class Peer:
 
     name: str
     version: str
-    command: tuple[str, ...]  # the workload's name comes in the place of WORKLOAD
+    command: tuple[str, ...]  # the name of what is served comes in the place of SERVED
 
-    def serve(self, workload: str) -> list[str]:
-        return [workload if word == WORKLOAD else word for word in self.command]
+    def serve(self, served: str) -> list[str]:
+        return [served if word == SERVED else word for word in self.command]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +75,6 @@ class Server:
 
     pid: int
     port: int
-
-
-WORKLOAD: Final = "{workload}"
 
 
 # Finding
@@ -76,84 +91,91 @@ def find(name: str, python: str) -> Peer:
 
 def _bunws(python: str) -> Peer:
     question = (
-        "import importlib.metadata\n"
+        "import importlib.metadata, platform\n"
         "import bunws, bunws.topics\n"
         "kind = 'pure' if bunws.topics.__file__.endswith('.py') else 'compiled'\n"
         "try: version = importlib.metadata.version('bunws')\n"
         "except importlib.metadata.PackageNotFoundError: version = 'checkout'\n"
         "bunws.serve\n"
-        "print(version, kind)\n"
+        "print(version, kind, platform.python_implementation(), platform.python_version())\n"
     )
     asked = subprocess.run([python, "-c", question], cwd=ROOT, capture_output=True, text=True, check=False)
     if asked.returncode != 0:
         reason = asked.stderr.strip().rpartition("\n")[2]
-        raise BenchmarkError(f"{python} cannot import it: {reason}")
-    command = (python, "-m", "benchmarks.peers.chat_bunws", WORKLOAD)
-    return Peer("bunws", asked.stdout.strip(), command)
+        raise BenchmarkError(f"the interpreter cannot import it: {reason}")
+    return Peer("bunws", asked.stdout.strip(), (python, "-m", "benchmarks.peers.bunws_server", SERVED))
 
 
 def _bun(_python: str) -> Peer:
-    _install()
-    machine = {"x86_64": "x64", "AMD64": "x64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    package = f"@oven/bun-{sys.platform}-{machine}"
-    program = MODULES / package / "bin" / "bun"
-    if not program.exists():
-        raise BenchmarkError(f"npm has no {package} for this machine")
-    return Peer("bun", _version(package), (str(program), str(SCRIPTS / "chat_bun.js"), WORKLOAD))
+    package = install.platform_package("@oven/bun-{system}-{machine}").replace("arm64", "aarch64")
+    version = install.npm_version(package)
+    return Peer("bun", version, (str(MODULES / package / "bin" / "bun"), str(SCRIPTS / "bun_server.js"), SERVED))
+
+
+def _deno(_python: str) -> Peer:
+    version = install.npm_version("deno")
+    package = install.platform_package("@deno/{system}-{machine}" + ("-glibc" if sys.platform == "linux" else ""))
+    install.npm_version(package)  # npm takes the one that fits the machine
+    command = (str(MODULES / package / "deno"), "run", "--allow-net", "--allow-read", "--quiet", "--no-config")
+    return Peer("deno", version, (*command, str(SCRIPTS / "deno_server.js"), SERVED))
 
 
 def _ws(_python: str) -> Peer:
-    _install()
-    node = shutil.which("node")
-    if node is None:
-        raise BenchmarkError("there is no `node` in PATH")
-    if not (MODULES / "ws").exists():
-        raise BenchmarkError("npm did not install it")
-    node_version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)
     # ws's README: bufferutil does the masking in C; ws finds it by itself.
+    install.npm_version("ws")
     extra = "bufferutil" if (MODULES / "bufferutil").exists() else "without bufferutil"
-    version = f"{_version('ws')} {extra}, Node {node_version.stdout.strip().removeprefix('v')}"
-    return Peer("ws", version, (node, str(SCRIPTS / "chat_ws.mjs"), WORKLOAD, str(MODULES)))
+    version = f"{install.npm_version('ws')} {extra}, Node {install.node_version()}"
+    return Peer("ws", version, (install.node(), str(SCRIPTS / "ws_server.mjs"), SERVED, str(MODULES)))
+
+
+def _node(_python: str) -> Peer:
+    return Peer(
+        "node", f"node:http {install.node_version()}", (install.node(), str(SCRIPTS / "node_server.mjs"), SERVED)
+    )
+
+
+def _from_pypi(name: str, *requirements: str) -> Callable[[str], Peer]:
+    """A peer whose server is peers/<name>_server.py; the first requirement is the peer itself."""
+
+    def find(python: str) -> Peer:
+        program = install.python(python, requirements)
+        version = requirements[0].partition("==")[2]
+        beside = ", ".join(requirement.replace("==", " ") for requirement in requirements[1:])
+        version = f"{version}, {beside}" if beside else version
+        return Peer(name, version, (program, "-m", f"benchmarks.peers.{name}_server", SERVED))
+
+    return find
+
+
+def _floor(_python: str) -> Peer:
+    if sys.platform != "linux":
+        raise BenchmarkError("floor.c needs epoll")
+    return Peer("floor", "C, writes only", (str(load.compiled("floor")), SERVED))
 
 
 # Every peer, in the order of the tables.
-PEERS: Final[Mapping[str, Callable[[str], Peer]]] = {"bunws": _bunws, "bun": _bun, "ws": _ws}
-
-
-def _version(package: str) -> str:
-    facts: dict[str, str] = json.loads((MODULES / package / "package.json").read_text())
-    return facts["version"]
-
-
-def _install() -> None:
-    """Install the peers from npm, once for each content of peers/package.json."""
-    wanted = (SCRIPTS / "package.json").read_text()
-    stamp = INSTALLED / "installed.json"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    npm = shutil.which("npm")
-    if npm is None:
-        raise BenchmarkError("there is no `npm` in PATH to install it with")
-    print(f"installing Bun and ws from npm into {INSTALLED.relative_to(ROOT)}, once", file=sys.stderr)
-    INSTALLED.mkdir(exist_ok=True)
-    (INSTALLED / "package.json").write_text(wanted)
-    done = subprocess.run(
-        [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"],
-        cwd=INSTALLED,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise BenchmarkError(f"npm could not install it:\n{done.stderr.strip()}")
-    stamp.write_text(wanted)
+PEERS: Final[Mapping[str, Callable[[str], Peer]]] = {
+    "bunws": _bunws,
+    "bun": _bun,
+    "deno": _deno,
+    "ws": _ws,
+    "node": _node,
+    "socketify": _from_pypi("socketify", "socketify==0.0.31"),
+    "picows": _from_pypi("picows", "picows==2.3.1", UVLOOP),
+    "websockets": _from_pypi("websockets", "websockets==17.4", UVLOOP),
+    "aiohttp": _from_pypi("aiohttp", "aiohttp==3.14.5", UVLOOP),
+    "uvicorn": _from_pypi(
+        "uvicorn", "uvicorn==0.54.0", "starlette==1.10.0", "httptools==0.9.0", "websockets==17.4", UVLOOP
+    ),
+    "floor": _floor,
+}
 
 
 # Running
 
 
 @contextlib.contextmanager
-def running(peer: Peer, workload: str, *, core: int | None) -> Iterator[Server]:
+def running(peer: Peer, served: str, *, core: int | None) -> Iterator[Server]:
     """
     A server of `peer` that listens, inside this block.
 
@@ -162,7 +184,7 @@ def running(peer: Peer, workload: str, *, core: int | None) -> Iterator[Server]:
     with tempfile.TemporaryFile("w+") as complaints:
         with pinned(core):
             process = subprocess.Popen(
-                peer.serve(workload),
+                peer.serve(served),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -173,7 +195,7 @@ def running(peer: Peer, workload: str, *, core: int | None) -> Iterator[Server]:
             yield Server(process.pid, _listening_port(process, peer, complaints))
         except BenchmarkError as error:
             said = _tail(complaints)
-            raise BenchmarkError(f"{error}{said and f'; {peer.name} said: {said}'}") from None
+            raise BenchmarkError(f"{error}{said and f'; it said: {said}'}") from None
         finally:
             _stop(process)
 
@@ -187,9 +209,9 @@ def _listening_port(process: subprocess.Popen[bytes], peer: Peer, complaints: IO
         ready = left > 0 and select.select([process.stdout], [], [], left)[0]
         more = os.read(process.stdout.fileno(), 4096) if ready else b""
         if not more:
-            raise BenchmarkError(f"{peer.name} does not listen")
+            raise BenchmarkError("it does not listen")
         said += more
-    word, _, port = said.decode().strip().partition(" ")
+    word, _, port = said.decode().strip().rpartition("\n")[2].partition(" ")
     if word != "LISTENING":
         raise BenchmarkError(f"{peer.name} printed {said!r} instead of its port")
     return int(port)
@@ -197,7 +219,7 @@ def _listening_port(process: subprocess.Popen[bytes], peer: Peer, complaints: IO
 
 def _tail(complaints: IO[str]) -> str:
     complaints.seek(0)
-    return "\n".join(complaints.read().strip().splitlines()[-15:])
+    return install.without_places(complaints.read().strip().rpartition("\n")[2])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

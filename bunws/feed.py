@@ -112,6 +112,11 @@ class Mailbox:
         """Only what is deflated is late."""
         raise AssertionError("nothing is deflated for a mailbox")
 
+    def deliver_own(self, data: bytes) -> None:
+        """It was settled."""
+        if data:
+            self.deliver(data)
+
     def delivered_own(self) -> None:
         """It was settled; there is nothing that only a mailbox is sent."""
 

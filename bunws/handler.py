@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from .compress import DeflateOptions, parse_options
+from .notice import Notice
 from .timeouts import Patience
 
 
@@ -68,6 +69,7 @@ class Handler:
         self.publish_to_self = False
         self.per_message_deflate: DeflateOptions | None = None
 
+        self.too_many_topics = Notice("a socket wanted to hear more topics than max_subscriptions allows")
         #: In ticks. Set by the server, which knows how long one is.
         self.patience = Patience(0, 0)
 

@@ -49,7 +49,6 @@ class Outbox:
         "_hurdle",
         "_level",
         "_open",
-        "_own_size",
         "_run",
         "_stuck",
         "_transport",
@@ -72,11 +71,16 @@ class Outbox:
         self._behind = False  # whether the level is another
         self._hurdle = False  # not open, or not flowing: the one question of the hot path
         self._run: Run[Receiver] | None = None  # what only this socket is sent in this turn
-        self._own_size = 0  # bytes in its runs
 
     # Sending
 
-    def _send(self, message: Message, compress: bool) -> int:
+    def send(self, message: Message, compress: bool = False) -> int:
+        """
+        Send a text (`str`) or binary message (`bytes`, `bytearray`, `memoryview`).
+
+        `compress`: deflate it, where that was negotiated and makes it shorter. Returns the bytes accepted, -1 behind
+        backpressure, 0 when dropped. Raises TypeError for anything else.
+        """
         if message.__class__ is str:
             payload = message.encode()
             size = len(payload)
@@ -97,7 +101,6 @@ class Outbox:
         run.append(head)
         run.append(payload)
         size = len(payload)
-        self._own_size += len(head) + size
         self._turn.count(size)
         return BACKPRESSURE if self._hurdle else size
 
@@ -151,7 +154,17 @@ class Outbox:
 
     def delivered_own(self) -> None:
         self._run = None
-        self._own_size = 0
+
+    def deliver_own(self, data: bytes) -> None:
+        self._run = None
+        if not data:
+            return
+        if not self._behind:
+            self._transport.write(data)
+            if self._stuck:
+                self._measure()
+        else:
+            self._keep(data, len(data))
 
     def dropped(self) -> None:
         """It was over its limit, and missed something."""

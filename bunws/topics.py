@@ -190,12 +190,18 @@ class Topics(Generic[S]):
         subscribers = topic.subscribers
         if len(subscribers) == 1 and sender in subscribers:
             return None
-        run = self._run(topic, sender, compress)
-        if topic.behind:
-            run.code = self.code(sender, topic)
+        run: Run[S] = Run()
+        run.topic = topic
+        run.sender = sender
+        run.compress = compress
+        run.position = self._next_position
+        run.code = self.code(sender, topic) if topic.behind else None
+        if compress:
+            run.forms = {}
         self._next_position += 1
+        if not topic.runs:
+            self.dirty.add(topic)
         topic.runs.append(run)
-        self.dirty.add(topic)
         self.open = run
         return run
 
@@ -211,14 +217,23 @@ class Topics(Generic[S]):
         """The run for what only `subscriber` is sent: it comes behind all that it is owed so far."""
         if self.dirty:
             self.settle(subscriber)
-        owed = self._owed.setdefault(subscriber, [])
-        self._since.setdefault(subscriber, 0)
-        last = owed[-1] if owed else None
-        if last is not None and last.topic is self._apart and last.compress is compress:
-            return last
-        run = self._run(self._apart, None, compress)
+        owed = self._owed.get(subscriber)
+        if owed is None:
+            owed = self._owed[subscriber] = []
+        elif owed and owed[-1].topic is self._apart and owed[-1].compress is compress:
+            return owed[-1]
+        run: Run[S] = Run()
+        run.topic = self._apart
+        run.compress = compress
+        if compress:
+            run.forms = {}
         owed.append(run)
         return run
+
+    def size_of_own(self, subscriber: S) -> int:
+        """The bytes in the runs that only `subscriber` is sent, in this turn so far."""
+        owed = self._owed.get(subscriber, ())
+        return sum(sum(map(len, run)) for run in owed if run.topic is self._apart)
 
     def settle(self, subscriber: S) -> None:
         """Move the runs that `subscriber` is owed so far to its own list."""
@@ -245,11 +260,11 @@ class Topics(Generic[S]):
         dirty, since, owed = self.dirty, self._since, self._owed
         self.open = None
         self._next_position = 0
-        if owed:
+        if owed or dirty:
             self._owed, self._since = {}, {}
         if not dirty:
             return [], owed
-        groups = list(self._groups(dirty, since))
+        groups = list(self._groups(dirty, since, owed))
         for topic in dirty:
             topic.runs = []
         self.dirty = set()
@@ -257,41 +272,36 @@ class Topics(Generic[S]):
 
     # Private
 
-    def _run(self, topic: Topic[S], sender: S | None, compress: bool) -> Run[S]:
-        run: Run[S] = Run()
-        run.topic = topic
-        run.sender = sender
-        run.compress = compress
-        run.position = self._next_position
-        run.code = None
-        if compress:
-            run.forms = {}
-        return run
-
-    def _groups(self, dirty: set[Topic[S]], since: dict[S, int]) -> Iterable[Group[S]]:
+    def _groups(self, dirty: set[Topic[S]], since: dict[S, int], owed: dict[S, list[Run[S]]]) -> Iterable[Group[S]]:
         if len(dirty) == 1:
             (topic,) = dirty
-            yield self._group(topic.runs, topic.subscribers, since)
+            yield self._group(topic.runs, topic.subscribers, since, owed)
             return
         everybody = set[S]().union(*[topic.subscribers for topic in dirty])
         if len(everybody) == sum([len(topic.subscribers) for topic in dirty]):
             for topic in dirty:  # nobody hears two of them
-                yield self._group(topic.runs, topic.subscribers, since)
+                yield self._group(topic.runs, topic.subscribers, since, owed)
             return
-        heard: dict[S, tuple[Topic[S], ...]] = {}
-        for topic in dirty:
-            for subscriber in topic.subscribers:
-                heard[subscriber] = (*heard.get(subscriber, ()), topic)
-        sharing: dict[tuple[Topic[S], ...], set[S]] = {}
-        for subscriber, topics in heard.items():
-            sharing.setdefault(topics, set()).add(subscriber)
+        sharing: dict[frozenset[Topic[S]], set[S]] = {}
+        memberships = self._memberships
+        for subscriber in everybody:
+            sharing.setdefault(frozenset(memberships[subscriber] & dirty), set()).add(subscriber)
         for topics, subscribers in sharing.items():
-            yield self._group(_merge(topics, 0), subscribers, since)
+            if len(subscribers) == 1:
+                (one,) = subscribers
+                if one not in self._levels:
+                    # It shares with nobody: what it is owed is its own list, as if it had been settled.
+                    runs = [run for run in _merge(topics, since.get(one, 0)) if run.sender is not one]
+                    owed.setdefault(one, []).extend(runs)
+                    continue
+            yield self._group(_merge(topics, 0), subscribers, since, owed)
 
-    def _group(self, runs: list[Run[S]], subscribers: set[S], since: dict[S, int]) -> Group[S]:
+    def _group(
+        self, runs: list[Run[S]], subscribers: set[S], since: dict[S, int], owed: dict[S, list[Run[S]]]
+    ) -> Group[S]:
         apart = {run.sender for run in runs if run.sender is not None}
-        if since:
-            apart.update(since)
+        if owed:
+            apart.update(owed)
         apart &= subscribers
         dropped = set[S]()
         if self._levels:

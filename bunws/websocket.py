@@ -17,7 +17,6 @@ from .errors import RAISED
 from .frames import CloseCode, Message, Opcode, check_close, close_frame, control_header
 from .handler import Callback, Handler
 from .inbox import Inbox, as_awaitable
-from .notice import Notice
 from .outbox import ByteTransport, Outbox
 from .turn import MessageDeflater, Turn, check_topic
 
@@ -30,8 +29,6 @@ R = TypeVar("R")
 Binary: TypeAlias = bytes | bytearray | memoryview
 
 logger = logging.getLogger("bunws")
-
-_too_many_topics: Final = Notice("a socket wanted to hear more topics than max_subscriptions allows")
 
 
 class ReadyState(enum.IntEnum):
@@ -131,7 +128,7 @@ class ServerWebSocket(Outbox, Generic[T]):
     @property
     def buffered_amount(self) -> int:
         """Bytes that were accepted and that the kernel has not taken yet (frames included); 0 when closed."""
-        return self._buffered() + self._own_size if self._open else 0
+        return self._buffered() + self._turn.topics.size_of_own(self) if self._open else 0
 
     @property
     def subscriptions(self) -> list[str]:
@@ -154,22 +151,13 @@ class ServerWebSocket(Outbox, Generic[T]):
 
     # Sending
 
-    def send(self, message: Message, compress: bool = False) -> int:
-        """
-        Send a text (`str`) or binary message (`bytes`, `bytearray`, `memoryview`).
-
-        `compress`: deflate it, where that was negotiated and makes it shorter. Returns the bytes accepted, -1 behind
-        backpressure, 0 when dropped. Raises TypeError for anything else.
-        """
-        return self._send(message, compress)
-
     def send_text(self, message: str, compress: bool = False) -> int:
         """Like `send`, for a `str` only."""
-        return self._send(_text("send_text", message), compress)
+        return self.send(_text("send_text", message), compress)
 
     def send_binary(self, message: Binary, compress: bool = False) -> int:
         """Like `send`, for bytes only."""
-        return self._send(_bytes("send_binary", message), compress)
+        return self.send(_bytes("send_binary", message), compress)
 
     def ping(self, data: Message = b"") -> int:
         """Send a Ping of at most 125 bytes. Returns what `send` returns."""
@@ -202,7 +190,7 @@ class ServerWebSocket(Outbox, Generic[T]):
             return False
         topics, most = self._turn.topics, self._handler.max_subscriptions
         if most and topics.size_of(self) >= most and not topics.is_subscribed(self, topic):
-            _too_many_topics.tell()
+            self._handler.too_many_topics.tell()
             return False
         topics.subscribe(self, topic)
         return True

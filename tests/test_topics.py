@@ -148,13 +148,27 @@ def test_two_topics_are_merged_in_the_order_of_the_calls() -> None:
 
 
 def test_who_hears_the_same_topics_shares_the_merged_list() -> None:
-    topics = everybody_in("a", "ann", "ben", "cat")
+    topics = everybody_in("a", "ann", "ben", "cat", "dan")
     for subscriber in ("ann", "ben"):
         topics.subscribe(subscriber, "b")
     publish(topics, None, "a", "1")
     publish(topics, None, "b", "2")
-    groups, _ = topics.collect()
-    assert sorted(sorted(group.receivers) for group in groups) == [["ann", "ben"], ["cat"]]
+    groups, owed = topics.collect()
+    assert sorted(sorted(group.receivers) for group in groups) == [["ann", "ben"], ["cat", "dan"]]
+    assert not owed
+
+
+def test_who_shares_with_nobody_has_it_all_in_its_own_list() -> None:
+    topics = everybody_in("a", "ann", "ben", "cat")
+    topics.subscribe("ann", "b")
+    publish(topics, None, "a", "1")
+    publish(topics, "ann", "a", "2")
+    publish(topics, "ben", "b", "3")
+    (group,), owed = topics.collect()
+    assert group.receivers | set(group.partial) == {"ben", "cat"}
+    assert [b"".join(run) for run in owed["ann"]] == [b"1", b"3"]
+    publish(topics, None, "a", "4")
+    assert collect(topics) == {"ann": "4", "ben": "4", "cat": "4"}
 
 
 def test_a_topic_nobody_published_to_in_this_turn_is_in_no_group() -> None:

@@ -34,6 +34,11 @@ class FakeReceiver:
     def deliver_late(self, late: Late) -> None:
         raise AssertionError("nothing here is deflated")
 
+    def deliver_own(self, data: bytes) -> None:
+        self.told.append("own")
+        if data:
+            self.deliver(data)
+
     def delivered_own(self) -> None:
         self.told.append("own")
 
