@@ -19,7 +19,7 @@ from __future__ import annotations
 from .access import AccessRecord
 from .address import SocketAddress
 from .asgi import asgi
-from .exceptions import BunwsError, HandshakeError, HTTPError, ProtocolError
+from .exceptions import BodyError, BunwsError, HandshakeError, HTTPError, ProtocolError
 from .feed import FeedOverflow, Subscription
 from .frames import CloseCode
 from .http import ClientDisconnected, Event, EventStream, FormData, Request, Response, UploadFile, static
@@ -50,6 +50,7 @@ __all__ = [
     "FeedOverflow",
     "ProtocolError",
     "HTTPError",
+    "BodyError",
     "HandshakeError",
     "ClientDisconnected",
 ]

@@ -22,7 +22,7 @@ from .access import AccessLog, access_log as make_log
 from .address import SocketAddress
 from .connection import Connection, Exchange
 from .engine import CLOSE_TIMEOUT, Engine
-from .exceptions import HandshakeError
+from .exceptions import HandshakeError, HTTPError
 from .feed import FEED_LIMIT, Feeds, Subscription
 from .frames import Message
 from .guests import GuestLimits
@@ -230,7 +230,7 @@ class Server:
 
     @property
     def url(self) -> URL:
-        """Where to reach the server: `http://localhost:3000/`, or `unix:///path`."""
+        """Where to reach the server: `http://localhost:3000/`, or `unix:/path`."""
         return self._listener.url
 
     @property
@@ -328,18 +328,24 @@ class Server:
         if isinstance(exchange, Exchange):
             exchange.connection.allowed_ticks = math.ceil(seconds("timeout", timeout) / self._life.tick)
 
-    async def fetch(self, request: Request | str | URL) -> Response:
+    async def fetch(self, request: Request | str | URL, **init: Any) -> Response:
         """
-        Ask the `fetch` handler in process, as a client would; for tests. A path is taken relative to `url`.
+        Ask routes and `fetch` in process, as a client would; for tests.
 
-        Raises what the handler raises, when there is no `error` handler.
+        A path is taken relative to `url`, and `init` is what `Request` takes: `method`, `headers`, `body`. An
+        `HTTPError` is answered as over the wire; anything else that the handler raises is raised, when there is no
+        `error` handler.
         """
         if not isinstance(request, Request):
-            request = Request(self.url.join(URL(request)))
+            request = Request(self.url.join(URL(request)), **init)
+        elif init:
+            raise TypeError(f"a Request has its {next(iter(init))} already; give it to Request(...)")
         try:
             response = self._site.answer(request)
             if inspect.isawaitable(response):
                 response = await response
+        except HTTPError as exc:
+            response = Response(exc.phrase, exc.status, exc.headers)
         except Exception as exc:
             response = self._site.answer_error(exc)
             if response is None:

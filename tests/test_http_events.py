@@ -261,10 +261,9 @@ async def test_a_plain_iterable_can_feed_a_stream() -> None:
     assert await chunks(EventStream(iter(("one", Event("two"))))) == [b"data: one\n\n", b"data: two\n\n"]
 
 
-async def test_bytes_are_text_in_utf_8_or_an_error() -> None:
-    assert await chunks(EventStream(["ü".encode()])) == ["data: ü\n\n".encode()]
-    with pytest.raises(UnicodeDecodeError):
-        await chunks(EventStream([b"\xff"]))
+async def test_bytes_are_text_in_utf_8_and_what_is_none_does_not_end_the_stream() -> None:
+    sent = await chunks(EventStream(["ü".encode(), b"a\xffb"]))
+    assert sent == ["data: ü\n\n".encode(), "data: a\ufffdb\n\n".encode()]
 
 
 @pytest.mark.parametrize("item", [bytearray(b"x"), {"data": "x"}, 7, None])

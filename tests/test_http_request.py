@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
-from bunws.exceptions import HTTPError
+from bunws.exceptions import BodyError, HTTPError
 from bunws.http.body import Body, ClientDisconnected
 from bunws.http.head import RequestHead, RequestLine
 from bunws.http.headers import is_authority, tokens
@@ -99,9 +98,12 @@ async def test_second_read_is_refused_as_fetch_does() -> None:
             await read()
 
 
-async def test_json_that_is_none_raises() -> None:
-    with pytest.raises(json.JSONDecodeError):
-        await Request("http://a/", method="POST", body="{").json()
+@pytest.mark.parametrize("body", ["{", "", b"\xff", "[" * 1_000_000], ids=["cut", "empty", "no text", "deep"])
+async def test_json_that_is_none_raises_what_is_answered_with_400(body: str | bytes) -> None:
+    with pytest.raises(ValueError, match="not valid JSON") as caught:
+        await Request("http://a/", method="POST", body=body).json()
+    assert isinstance(caught.value, BodyError)
+    assert caught.value.status == 400
 
 
 async def test_request_without_body_reads_as_empty() -> None:

@@ -1090,6 +1090,21 @@ async def test_fetch_in_process_tells_who_returns_no_response() -> None:
             await server.fetch("/")
 
 
+async def test_fetch_in_process_takes_what_a_request_is_made_of_and_answers_http_errors() -> None:
+    async def fetch(request: bunws.Request) -> bunws.Response:
+        if request.method == "DELETE":
+            raise bunws.HTTPError(404, "No such note")
+        return bunws.Response.json([request.method, request.headers.get("X"), await request.json()])
+
+    async with bunws.serve(fetch=fetch, **LOOPBACK) as server:  # type: ignore[arg-type]  # a mapping of options
+        response = await server.fetch("/", method="POST", headers={"X": "y"}, body="[1]")
+        assert await response.json() == ["POST", "y", [1]]
+        for init, status in ({"method": "DELETE"}, 404), ({"method": "POST", "body": "{"}, 400):
+            assert (await server.fetch("/", **init)).status == status
+        with pytest.raises(TypeError, match="has its method already"):
+            await server.fetch(bunws.Request("http://a/"), method="POST")
+
+
 async def test_fetch_in_process_cannot_be_upgraded() -> None:
     async with serve_here() as server:
         headers = {"Upgrade": "websocket", "Connection": "Upgrade"}

@@ -194,7 +194,8 @@ def _to_event(item: object) -> Event:
     if isinstance(item, str):
         return Event(item)
     if isinstance(item, bytes):
-        return Event(item.decode())
+        # A peer that may publish bytes is not to end the streams of all others.
+        return Event(item.decode("utf-8", "replace"))
     raise TypeError(f"an event stream takes Event, str and bytes, not {type(item).__name__}; use Event.json(...)")
 
 

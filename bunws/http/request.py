@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from ..exceptions import BodyError
 from .body import EMPTY, Body, decode_json, decode_text
 from .cookies import parse_cookies
 from .form import FormData, FormLimits, read_form
@@ -191,8 +192,12 @@ class Request:
         return decode_text(await self.bytes())
 
     async def json(self) -> Any:
-        """`bytes()` as JSON; raises `json.JSONDecodeError` where it is none."""
-        return decode_json(await self.bytes())
+        """`bytes()` as JSON; raises `BodyError`, a ValueError that is answered with 400, where it is none."""
+        content = await self.bytes()
+        try:
+            return decode_json(content)
+        except (ValueError, RecursionError) as exc:
+            raise BodyError(400, "The body is not valid JSON") from exc
 
     async def form(
         self,
