@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import resource
 from collections.abc import Callable, Coroutine
 from typing import Final, NamedTuple
 
@@ -25,6 +27,10 @@ logger = logging.getLogger("bunws")
 
 # Connections over a limit that are being told 503 at one time; past that they are dropped without a word.
 MAX_REFUSED: Final = 100
+
+# Of the descriptors that the process may have, the share that connections may take without a word to the operator. Past
+# all of them libuv accepts and closes, and says nothing.
+SHARE_OF_DESCRIPTORS: Final = 0.9
 
 
 class GuestLimits(NamedTuple):
@@ -45,6 +51,12 @@ class Guests:
         self._refused: set[Connection] = set()
         self._most = limits.max_connections
         self._quota = Quota(limits.max_connections_per_ip) if limits.max_connections_per_ip is not None else None
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._many = math.inf if descriptors == resource.RLIM_INFINITY else descriptors * SHARE_OF_DESCRIPTORS
+        self._many_notice = Notice(
+            f"connections take {SHARE_OF_DESCRIPTORS:.0%} of the {descriptors} file descriptors of the process, and will "
+            "be dropped where there are none; raise `ulimit -n`, or set max_connections"
+        )
         self._notices = {
             name: Notice(f"connections over {name}={most} are answered with 503")
             for name, most in limits._asdict().items()
@@ -67,7 +79,10 @@ class Guests:
         return False
 
     def _has_room(self, connection: Connection) -> bool:
-        if self._most is not None and len(self.connections) + len(self.engines) >= self._most:
+        count = len(self.connections) + len(self.engines)
+        if count >= self._many:
+            self._many_notice.tell()
+        if self._most is not None and count >= self._most:
             self._notices["max_connections"].tell()
             return False
         if self._quota is None or connection.transport is None:
