@@ -54,8 +54,8 @@ class Guests:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._many = math.inf if descriptors == resource.RLIM_INFINITY else descriptors * SHARE_OF_DESCRIPTORS
         self._many_notice = Notice(
-            f"connections take {SHARE_OF_DESCRIPTORS:.0%} of the {descriptors} file descriptors of the process, and will "
-            "be dropped where there are none; raise `ulimit -n`, or set max_connections"
+            f"connections take {SHARE_OF_DESCRIPTORS:.0%} of the {descriptors} file descriptors there may be, and are "
+            "dropped where none is left; raise `ulimit -n`, or set max_connections"
         )
         self._notices = {
             name: Notice(f"connections over {name}={most} are answered with 503")
