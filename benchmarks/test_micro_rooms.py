@@ -42,6 +42,9 @@ class Nowhere:
 
     def write(self, data: bytes, /) -> None: ...
 
+    def is_closing(self) -> bool:
+        return False
+
     def get_write_buffer_size(self) -> int:
         return 0
 

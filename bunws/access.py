@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from .address import SocketAddress
 from .connection import Exchange
 
 
@@ -29,7 +28,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:+\-]+")
 class AccessRecord(NamedTuple):
     """What is known of a request once it was answered. As text, it is one line."""
 
-    client: str  # IP address; "" on a Unix socket, or where the client has gone
+    client: str  # IP address; "" on a Unix socket
     method: str
     target: str  # path and query as sent
     http_version: str
@@ -89,10 +88,9 @@ def _set_up() -> None:
 
 def _record(exchange: Exchange, status: int, bytes_sent: int, seconds: float) -> AccessRecord:
     head = exchange.head
-    transport = exchange.connection.transport
-    client = SocketAddress.of_peer(transport) if transport is not None else None
+    peer = exchange.begun.peer if exchange.begun is not None else None
     return AccessRecord(
-        client=client.address if client is not None else "",
+        client=peer.address if peer is not None else "",
         method=head.method,
         target=head.target,
         http_version=head.http_version,

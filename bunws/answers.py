@@ -17,7 +17,7 @@ from .http.body import ClientDisconnected
 from .http.response import Response
 
 
-__all__ = ["answer_to", "checked", "internal_server_error", "settled"]
+__all__ = ["answer_to", "internal_server_error", "not_an_answer", "settled"]
 
 logger = logging.getLogger("bunws")
 
@@ -60,13 +60,11 @@ async def settled(response: object) -> object:
         return internal_server_error()
 
 
-def checked(response: object) -> Response:
-    """What a handler returned, if that can be an answer."""
-    if not isinstance(response, Response):
-        problem = "must return a bunws.Response (or None after server.upgrade() returned True), got"
-    elif response.body_used:
+def not_an_answer(response: object) -> Response:
+    """What to answer in place of what a handler returned."""
+    if isinstance(response, Response):
         problem = "returned a response whose stream was sent already; make a new one for each request:"
     else:
-        return response
+        problem = "must return a bunws.Response (or None after server.upgrade() returned True), got"
     logger.error("bunws: fetch %s %r", problem, response)
     return internal_server_error()

@@ -15,9 +15,10 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
-from .answers import answer_to, checked, internal_server_error, settled
+from .address import SocketAddress
+from .answers import answer_to, internal_server_error, not_an_answer, settled
 from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
@@ -89,6 +90,14 @@ class Site(Protocol):
         """Now, as RFC 9110, 5.6.7 writes it."""
 
 
+class Beginning(NamedTuple):
+    """How it was when a request was read; when its log is told, its connection may be gone."""
+
+    clock: float  # of `time.perf_counter`
+    written: int  # bytes on the connection until then
+    peer: SocketAddress | None
+
+
 class Exchange:
     """One request and what becomes of it. `request._context` leads here."""
 
@@ -115,7 +124,7 @@ class Exchange:
         self.failed = False  # its stream has raised before it was begun
         self.answered = 0  # the status, from when its head is written on
         self.expects_continue = head.expects_continue  # and neither got it nor went on without
-        self.begun = 0.0  # by the clock of `time.perf_counter`; for the log only
+        self.begun: Beginning | None = None  # for the log
 
     @property
     def pending(self) -> bool:
@@ -139,7 +148,6 @@ class Connection(asyncio.Protocol):
         "_taken",
         "_watch",
         "_written",
-        "_written_before",
         "allowed_ticks",
         "current",
         "is_writable",
@@ -161,8 +169,7 @@ class Connection(asyncio.Protocol):
         self._eof = False
         self._reading = True
         self.is_writable = True
-        self._written = 0  # bytes in all, and
-        self._written_before = 0  # before the current answer
+        self._written = 0  # bytes in all
         self._discarded = 0  # bytes of a body that nobody wants
         self._watch = Watch()
         self._taken = 0  # bytes that the client had taken at the last tick
@@ -210,19 +217,20 @@ class Connection(asyncio.Protocol):
 
     # What the server asks
 
-    def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """Give the transport away to a WebSocket, with the bytes that came behind the request."""
+    def detach(self, answer_size: int) -> bytes:
+        """Give the transport away to who writes the 101, of so many bytes. Returns what came behind the request."""
         assert self.transport is not None
         assert self.current is not None
         transport, self.transport = self.transport, None
         self.current.upgraded = True
+        self._written += answer_size
         self._site.connection_gone(self)
         if not self._reading:
             transport.resume_reading()
         tail = self._parser.tail
         # uvloop's transport keeps the methods of its first protocol: without this it keeps little else.
         del self._parser
-        return transport, tail
+        return tail
 
     def stop(self, abrupt: bool) -> None:
         """Close when the answer under way is out; `abrupt`: now."""
@@ -232,8 +240,6 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         elif self.current is None and not self._ending_ticks:
             self.transport.close()
-        elif self._sender is not None and self._sender.is_endless:
-            self._sender.stop()
 
     def renew(self) -> None:
         """The server counts in other ticks."""
@@ -260,7 +266,7 @@ class Connection(asyncio.Protocol):
                 transport.abort()
             return
         if self._sender is not None:
-            self._sender.tick()
+            self._sender.tick(self._site.stopping)
         duty = self._find_duty(left)
         if self._watch.is_overdue(duty, self.allowed_ticks, moves=moves):
             self._time_out(transport, duty)
@@ -308,9 +314,9 @@ class Connection(asyncio.Protocol):
         """Note what the parser found, and begin to answer what it has begun."""
         begun: Exchange | None = None
         for event in events:
-            if isinstance(event, RequestHead):
+            if type(event) is RequestHead:
                 begun = self._begin(event)
-            elif isinstance(event, EndOfRequest):
+            elif type(event) is EndOfRequest:
                 if self._receiving is not None:
                     self._receiving.body.end()
                     self._receiving = None
@@ -322,18 +328,21 @@ class Connection(asyncio.Protocol):
             self._handle(begun)
 
     def _begin(self, head: RequestHead) -> Exchange:
+        site = self._site
         body = EMPTY if head.body_length == 0 else Body(source=self)
-        request = Request.from_head(head, scheme=self._site.scheme, body=body, host=self._site.host)
-        exchange = self.current = Exchange(self, head, request, body)
-        request._context = exchange
+        request = Request.from_head(head, site.scheme, body, site.host)
+        request._context = exchange = self.current = Exchange(self, head, request, body)
         if body is not EMPTY:
             self._receiving = exchange
             self._watch.renew()
-        if self._site.log is not None:
-            exchange.begun = time.perf_counter()
+        if site.log is not None:
+            exchange.begun = self._note_beginning()
         self._requests += 1
-        self._written_before = self._written
         return exchange
+
+    def _note_beginning(self) -> Beginning:
+        peer = SocketAddress.of_peer(self.transport) if self.transport is not None else None
+        return Beginning(time.perf_counter(), self._written, peer)
 
     def _take_piece(self, piece: bytes) -> None:
         exchange = self._receiving
@@ -360,7 +369,14 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Answer what waits, as far as it can be answered now; read on where there is room."""
-        while self._may_go_on():
+        while (
+            self.current is None
+            and self.transport is not None
+            and not self.transport.is_closing()
+            and self.is_writable
+            and self._receiving is None
+            and not self._ending_ticks
+        ):
             events = self._parser.resume()
             if events:
                 self._take(events)
@@ -371,16 +387,6 @@ class Connection(asyncio.Protocol):
             else:
                 break
         self._flow()
-
-    def _may_go_on(self) -> bool:
-        """Whether the next request can be looked at."""
-        return (
-            self.current is None
-            and self.transport is not None
-            and self.is_writable
-            and self._receiving is None
-            and not self._ending_ticks
-        )
 
     def _flow(self) -> None:
         """Read from the transport while there is room for what comes."""
@@ -431,25 +437,28 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _respond(self, exchange: Exchange, response: object) -> None:
-        if self.transport is None or exchange.upgraded or self._ending_ticks or exchange.refusal is not None:
+        site, transport, head = self._site, self.transport, exchange.head
+        if transport is None or exchange.upgraded or self._ending_ticks or exchange.refusal is not None:
             self._respond_nothing(exchange, response)
             return
-        response = checked(response)
+        if not isinstance(response, Response) or response._body_used:
+            response = not_an_answer(response)
         keep_alive = self._is_kept_alive(exchange)
         response._body_used = response._is_stream
         try:
-            response = self._site.prepare(exchange.request, response)
+            response = site.prepare(exchange.request, response)
             if response._is_stream:
                 self._begin_stream(exchange, response, keep_alive)
                 return
-            data = self._encode(exchange, response, keep_alive)
+            data = encode_response(response, head.method, head.http_version, keep_alive, site.date())
         except Exception as exc:  # such as for a header that was set after the response was made
             logger.error("bunws: fetch returned a response that cannot be sent", exc_info=exc)
             self._forget(response)
             response = internal_server_error()
-            data = self._encode(exchange, response, keep_alive)
-        exchange.answered = response.status
-        self.write(data)
+            data = encode_response(response, head.method, head.http_version, keep_alive, site.date())
+        exchange.answered = response._status
+        self._written += len(data)
+        transport.write(data)
         self._finish(exchange, keep_alive)
 
     def _respond_nothing(self, exchange: Exchange, response: object) -> None:
@@ -483,15 +492,6 @@ class Connection(asyncio.Protocol):
         """Whether the rest of its body is not worth reading for the next request behind it."""
         return exchange.expects_continue or self._parser.remaining > MAX_DISCARDED
 
-    def _encode(self, exchange: Exchange, response: Response, keep_alive: bool) -> bytes:
-        return encode_response(
-            response,
-            method=exchange.head.method,
-            http_version=exchange.head.http_version,
-            keep_alive=keep_alive,
-            date=self._site.date(),
-        )
-
     def write(self, data: bytes) -> None:
         """sender.SenderConnection"""
         if self.transport is not None:
@@ -504,16 +504,18 @@ class Connection(asyncio.Protocol):
         self.current = exchange.request._context = None
         exchange.request._release()
         self._watch.renew()
-        if self._site.log is not None and exchange.begun:
-            sent = self._written - self._written_before
-            self._site.log(exchange, exchange.answered, sent, time.perf_counter() - exchange.begun)
+        begun = exchange.begun
+        if begun is not None and self._site.log is not None:
+            sent = self._written - begun.written
+            self._site.log(exchange, exchange.answered, sent, time.perf_counter() - begun.clock)
         if self.transport is None or self._ending_ticks:
             return
         if self._receiving is exchange:
             exchange.body.fail(RuntimeError("the request has been answered: read its body before"))
             self._discarded = 0
             keep_alive = keep_alive and not self._is_too_much(exchange)
-        if not keep_alive or exchange.refusal is not None:
+        # A stream may have begun before the server stopped.
+        if not keep_alive or exchange.refusal is not None or self._site.stopping:
             self._end()
 
     # Streaming

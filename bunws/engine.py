@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSE_TIMEOUT", "Engine", "Host"]
 
+logger = logging.getLogger("bunws")
+
 # The most that is read at once. picows doubles its buffer when a read fills it, and never gives the memory back.
 READ_SIZE: Final = 64 * 1024
 
@@ -258,7 +260,10 @@ class Engine(WSListener):
     # Reading
 
     def on_ws_frame(self, _: object, frame: WSFrame) -> None:
-        if self._quick and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+        try:
+            if not self._quick or not frame.fin or frame.rsv1 or frame.rsv2 or frame.rsv3:
+                self._on_uncommon_frame(frame)
+                return
             opcode = frame.msg_type
             if opcode is _TEXT:
                 try:
@@ -279,8 +284,8 @@ class Engine(WSListener):
                 return
             if result is not None:
                 ws._await(as_awaitable(result))
-            return
-        self._on_uncommon_frame(frame)
+        except Exception as exc:  # such as a MemoryError: picows would go on with the next frame, and say nothing
+            self._fail_internally(exc)
 
     def _on_uncommon_frame(self, frame: WSFrame) -> None:
         if self._pressing:
@@ -306,6 +311,8 @@ class Engine(WSListener):
             self._handle(frame)
         except ProtocolError as error:
             self._fail(error)
+        except Exception as exc:
+            self._fail_internally(exc)
 
     def _handle(self, frame: _Frame) -> None:
         # RFC 6455, 5.2: RSV1 to RSV3 "MUST be 0 unless an extension is negotiated that defines meanings".
@@ -361,12 +368,15 @@ class Engine(WSListener):
     def _feed(self, tail: bytes) -> None:
         """Give the parser what came behind the request."""
         view = memoryview(tail)
-        while view and self._failure is None and isinstance(parser := self._transport.get_protocol(), _Parser):
-            buffer = parser.get_buffer(-1)
-            size = min(len(buffer), len(view))
-            buffer[:size] = view[:size]
-            parser.buffer_updated(size)
-            view = view[size:]
+        try:
+            while view and self._failure is None and isinstance(parser := self._transport.get_protocol(), _Parser):
+                buffer = parser.get_buffer(-1)
+                size = min(len(buffer), len(view))
+                buffer[:size] = view[:size]
+                parser.buffer_updated(size)
+                view = view[size:]
+        except Exception as exc:  # such as a MemoryError
+            self._fail_internally(exc)
         self.release(PauseReason.TAIL)
 
     def _install_parser(self) -> None:
@@ -452,6 +462,11 @@ class Engine(WSListener):
         self._quick = False
         self.hold(PauseReason.FAILURE)
         self.ws._fail(error.close_code, error.phrase)
+
+    def _fail_internally(self, exc: Exception) -> None:
+        """A message is lost, and it is no fault of the peer's; it is told 1011, for what follows may make no sense."""
+        logger.error("bunws: a frame could not be received", exc_info=exc)
+        self._fail(ProtocolError(CloseCode.INTERNAL_ERROR, "Internal error"))
 
     # What the transport tells, through picows
 

@@ -130,7 +130,8 @@ class Guests:
         for engine in tuple(self.engines):
             engine.drop()
         for task in tuple(self.tasks):
-            task.cancel()
+            # Not at once: one that has not begun yet would never run, nor tell `close`.
+            task.get_loop().call_soon(task.cancel)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)

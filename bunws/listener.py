@@ -80,7 +80,10 @@ class Listener:
         create = loop.create_server if self._unix is None else loop.create_unix_server
         try:
             while self._sockets:
-                options: dict[str, Any] = {"sock": self._sockets[0], "backlog": BACKLOG, "ssl": context}
+                sock = self._sockets[0]
+                # asyncio accepts as many at once as this says, and without descriptors complains, and sets a timer, as
+                # often: 4096 lines a second. What the kernel may hold is said below.
+                options: dict[str, Any] = {"sock": sock, "backlog": 1, "ssl": context}
                 if context is not None:
                     options["ssl_handshake_timeout"] = handshake_timeout or None
                 # In two steps: between them the socket changes hands, and nothing is awaited.
@@ -88,6 +91,8 @@ class Listener:
                 self._servers.append(server)
                 del self._sockets[0]
                 await server.start_serving()
+                if not self._closed:
+                    sock.listen(BACKLOG)
         finally:
             if self._closed:
                 self._close_servers()

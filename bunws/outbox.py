@@ -37,6 +37,8 @@ class ByteTransport(Protocol):
 
     def get_write_buffer_size(self) -> int: ...
 
+    def is_closing(self) -> bool: ...
+
 
 class Outbox:
     """The way out of one socket. Open until `_shut` is called."""
@@ -136,10 +138,18 @@ class Outbox:
         """Write, or keep a reference to what has to wait."""
         if not self._behind:
             self._transport.write(data)
-            if self._stuck:
-                self._measure()
+            if self._stuck or self._transport.is_closing():
+                self._written()
             return
         self._keep(data, len(data))
+
+    def _written(self) -> None:
+        """Not all of it was taken."""
+        self._measure()
+        if self._open and self._transport.is_closing():
+            # The peer has reset the connection: a transport takes and forgets what it is given until it tells so, in a
+            # later pass of the loop. Who sends until it is told to stop would not be told.
+            self.broken()
 
     def deliver_late(self, late: Late) -> None:
         late.wait(self)
@@ -161,8 +171,8 @@ class Outbox:
             return
         if not self._behind:
             self._transport.write(data)
-            if self._stuck:
-                self._measure()
+            if self._stuck or self._transport.is_closing():
+                self._written()
         else:
             self._keep(data, len(data))
 
@@ -212,6 +222,8 @@ class Outbox:
             backlog.popleft()
             self._backlog_size -= size
             self._transport.write(data)
+            if self._transport.is_closing():
+                self._written()
         if not backlog:
             self._backlog = None
         self._measure()
@@ -223,7 +235,9 @@ class Outbox:
 
     def _measure(self) -> None:
         """See how far behind the socket is now."""
-        if not (self._stuck or self._backlog):
+        if self._open and self._transport.is_closing():
+            level = Level.OVER
+        elif not (self._stuck or self._backlog):
             level = Level.FLOWING
         else:
             # Like Bun's, the limit is soft: one turn's share or one message may reach past it.

@@ -44,6 +44,7 @@ class Sender:
         "_connection",
         "_is_stopped",
         "_last_write",
+        "_stopping_ticks",
         "_stream",
         "_task",
         "_when_writable",
@@ -58,16 +59,12 @@ class Sender:
         self._when_writable: asyncio.Future[None] | None = None
         self._last_write = time.monotonic()
         self._is_stopped = False
+        self._stopping_ticks = 0  # since the server has begun to stop
         self.encoder = encoder
         self.failure: BaseException | None = None
 
     def __repr__(self) -> str:
         return f"<Sender {self._stream!r}>"
-
-    @property
-    def is_endless(self) -> bool:
-        """Whether it may go on for ever: what has a heartbeat has no end of its own."""
-        return self._stream.heartbeat is not None
 
     @property
     def is_unwanted(self) -> bool:
@@ -143,10 +140,22 @@ class Sender:
         if self.encoder.length is None:
             self.stop()
 
-    def tick(self) -> None:
-        """Break a silence that has lasted too long, where the stream wants that."""
+    def tick(self, stopping: bool) -> None:
+        """
+        Break a silence that has lasted too long, where the stream wants that.
+
+        What has a heartbeat may have no end. When the server is `stopping` it has one whole tick to come to one, as
+        what hears a topic does behind all that was published before; then it is stopped.
+        """
         heartbeat = self._stream.heartbeat
-        if heartbeat is None or self._task is None or self.encoder.length is not None:
+        if heartbeat is None or self._task is None or self._is_stopped:
+            return
+        if stopping:
+            self._stopping_ticks += 1
+            if self._stopping_ticks == 2:
+                self.stop()
+                return
+        if self.encoder.length is not None:
             return
         seconds, data = heartbeat
         if self._connection.is_writable and time.monotonic() - self._last_write >= seconds:

@@ -306,7 +306,7 @@ class Server:
             deflater=agreement.deflater,
         )
         self._guests.become(connection, engine)
-        _, tail = connection.detach()
+        tail = connection.detach(len(accept))
         try:
             engine.start(accept, tail)
         except BaseException:

@@ -35,7 +35,8 @@ class Site:
         self._server = server
         self._loop = life.loop
         self._guests = life.guests
-        self._date = (0, b"")
+        self._date = b""
+        self._dated = 0  # seconds of the clock
         self._coder = ContentCoder(limits.compression) if limits.compression is not None else None
         self._fetch: Fetch | None = None
         self._router: Router | None = None
@@ -85,7 +86,7 @@ class Site:
         return self._error(exc) if self._error is not None else None
 
     def prepare(self, request: Request, response: Response) -> Response:
-        if isinstance(response.body, File):
+        if response._is_stream and isinstance(response._body, File):
             response = answer_file(request, response)
         if self._coder is not None:
             response = self._coder.encode(request.headers, request.method, response)
@@ -96,6 +97,7 @@ class Site:
 
     def date(self) -> bytes:
         now = int(time.time())
-        if now != self._date[0]:
-            self._date = (now, formatdate(now, usegmt=True).encode())
-        return self._date[1]
+        if now != self._dated:
+            self._dated = now
+            self._date = formatdate(now, usegmt=True).encode()
+        return self._date

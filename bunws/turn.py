@@ -182,7 +182,13 @@ class Turn:
             if self.deflates and any(run.compress for run in group.runs):
                 self._flush_deflated(group, owed)
                 continue
-            shared = _Buffer(group.runs, None)
+            try:
+                shared = _Buffer(group.runs, None)
+            except Exception as exc:  # such as a MemoryError
+                for receiver in (*group.receivers, *group.partial):
+                    owed.pop(receiver, None)
+                    self._broken(receiver, exc)
+                continue
             whole = shared.whole
             for receiver in group.receivers:
                 try:
@@ -190,14 +196,14 @@ class Turn:
                 except Exception as exc:
                     self._broken(receiver, exc)
             for receiver, since in group.partial.items():
-                data = shared.without(receiver, since)
-                if receiver in owed:
-                    self._deliver(receiver, owed.pop(receiver), data)
-                elif data:
-                    try:
+                try:
+                    data = shared.without(receiver, since)
+                    if receiver in owed:
+                        self._deliver(receiver, owed.pop(receiver), data)
+                    elif data:
                         receiver.deliver(data)
-                    except Exception as exc:
-                        self._broken(receiver, exc)
+                except Exception as exc:
+                    self._broken(receiver, exc)
             for receiver in group.dropped:
                 receiver.dropped()
         for receiver, runs in owed.items():
@@ -218,35 +224,38 @@ class Turn:
         for receiver, since in (everybody | group.partial).items():
             deflater = receiver.deflater
             own = owed.pop(receiver, None)
-            if deflater is not None and (deflater.context_takeover or is_late):
-                runs = [run for run in group.runs if run.position >= since and run.sender is not receiver]
-                if deflater.context_takeover:
-                    # Its stream has to see its messages in their order: its own list first.
-                    self._deliver(receiver, (own or []) + runs, b"")
+            try:
+                if deflater is not None and (deflater.context_takeover or is_late):
+                    runs = [run for run in group.runs if run.position >= since and run.sender is not receiver]
+                    if deflater.context_takeover:
+                        # Its stream has to see its messages in their order: its own list first.
+                        self._deliver(receiver, (own or []) + runs, b"")
+                        continue
+                    if runs and deflater not in lates:
+                        lates[deflater] = self._late(runs, deflater)
+                    self._deliver(receiver, own, lates[deflater] if runs else b"")
                     continue
-                if runs and deflater not in lates:
-                    lates[deflater] = self._late(runs, deflater)
-                self._deliver(receiver, own, lates[deflater] if runs else b"")
-                continue
-            buffer = buffers.get(deflater)
-            if buffer is None:
-                buffer = buffers[deflater] = _Buffer(group.runs, deflater)
-            data = buffer.without(receiver, since) if receiver in group.partial else buffer.whole
-            self._deliver(receiver, own, data)
+                buffer = buffers.get(deflater)
+                if buffer is None:
+                    buffer = buffers[deflater] = _Buffer(group.runs, deflater)
+                data = buffer.without(receiver, since) if receiver in group.partial else buffer.whole
+                self._deliver(receiver, own, data)
+            except Exception as exc:
+                self._broken(receiver, exc)
         for receiver in group.dropped:
             receiver.dropped()
 
     def _deliver(self, receiver: Receiver, own: list[Run[Receiver]] | None, shared: bytes | Late) -> None:
         """Its own list, then its share."""
         data: bytes | Late = b""
-        if own is not None:
-            receiver.delivered_own()
-            deflater = receiver.deflater
-            if deflater is not None and (deflater.jobs or _is_late(own)) and any(run.compress for run in own):
-                data = self._late(own, deflater)
-            else:
-                data = _encode(own, deflater)
         try:
+            if own is not None:
+                receiver.delivered_own()
+                deflater = receiver.deflater
+                if deflater is not None and (deflater.jobs or _is_late(own)) and any(run.compress for run in own):
+                    data = self._late(own, deflater)
+                else:
+                    data = _encode(own, deflater)
             if isinstance(data, bytes) and isinstance(shared, bytes):
                 if whole := data + shared if data else shared:
                     receiver.deliver(whole)
@@ -273,7 +282,7 @@ class Turn:
 
     def _broken(self, receiver: Receiver, exc: Exception) -> None:
         # One broken socket must not disturb the others of its group.
-        logger.error("bunws: a transport failed while it was written to", exc_info=exc)
+        logger.error("bunws: a socket could not be written to", exc_info=exc)
         receiver.broken()
 
 

@@ -28,6 +28,9 @@ class FakeTransport:
         if self._left:
             self.socket.pause_writing()
 
+    def is_closing(self) -> bool:
+        return False
+
     def get_write_buffer_size(self) -> int:
         return len(self._left)
 

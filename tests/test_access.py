@@ -93,8 +93,8 @@ async def test_an_upgrade_is_told_as_101() -> None:
         connect(f"ws://127.0.0.1:{server.port}/ws"),
     ):
         pass
-    assert [(one.target, one.status) for one in told] == [("/ws", 101)]
-    assert told[0].bytes_sent > 100
+    assert [(one.client, one.target, one.status) for one in told] == [("127.0.0.1", "/ws", 101)]
+    assert 100 < told[0].bytes_sent < 1000
 
 
 async def test_a_log_that_fails_is_logged_and_the_answer_is_sent(caplog: pytest.LogCaptureFixture) -> None:

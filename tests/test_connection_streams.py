@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import bunws
+from bunws.address import SocketAddress
 from bunws.connection import MAX_DISCARDED, MAX_TAIL, Connection, Exchange
 from bunws.exceptions import HTTPError
 from bunws.http.body import HIGH_WATER
@@ -93,6 +94,8 @@ class Wire(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
+        if name == "peername":
+            return ("192.0.2.1", 40_000)
         assert name == "socket"
         return self
 
@@ -589,17 +592,83 @@ async def test_a_client_that_reads_slowly_but_reads_is_waited_for() -> None:
     assert source.closed == 1
 
 
-async def test_a_stop_does_not_wait_for_what_has_a_heartbeat_but_for_the_rest() -> None:
+async def test_a_stop_waits_a_tick_for_what_has_a_heartbeat_and_longer_for_the_rest() -> None:
     endless, ending = Source("a", heartbeat=(10.0, b":\n\n")), Source("a")
-    connections = [wired(bunws.Response(source))[1] for source in (endless, ending)]
+    streams = [wired(bunws.Response(source)) for source in (endless, ending)]
     await settle()
-    for connection in connections:
-        connection.stop(abrupt=False)
-    await settle()
-    assert (endless.closed, ending.closed) == (1, 0)
-    ending.give(None)
+    for closed in (0, 0, 1):
+        for site, connection, _ in streams:
+            if not site.stopping:
+                site.stopping = True
+                connection.stop(abrupt=False)
+            else:
+                connection.tick()
+        await settle()
+        assert (endless.closed, ending.closed) == (closed, 0)
+    assert [wire.aborted for _, _, wire in streams] == [True, False]
+    ending.give("b", None)
     await settle()
     assert ending.closed == 1
+    _, _, wire = streams[1]
+    assert body_of(wire.sent) == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+    assert wire.ended
+
+
+async def test_a_stream_with_a_heartbeat_that_ends_when_the_server_stops_is_sent_whole() -> None:
+    source = Source("a", heartbeat=(10.0, b":\n\n"))
+    site, connection, wire = wired(bunws.Response(source))
+    await settle()
+    site.stopping = True
+    connection.stop(abrupt=False)
+    source.give("b", None)
+    connection.tick()
+    await settle()
+    assert body_of(wire.sent) == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+    assert (wire.ended, wire.aborted) == (True, False)
+
+
+async def test_what_takes_its_time_to_be_cancelled_is_cancelled_once() -> None:
+    cancelled = 0
+    go_on = asyncio.Event()
+
+    class Slow(Source):
+        async def __anext__(self) -> str:
+            nonlocal cancelled
+            try:
+                return await super().__anext__()
+            except asyncio.CancelledError:
+                cancelled += 1
+                await go_on.wait()
+                raise
+
+    site, connection, wire = wired(bunws.Response(Slow("a", heartbeat=(10.0, b":\n\n"))))
+    await settle()
+    site.stopping = True
+    for _ in range(4):
+        connection.tick()
+        await settle()
+    assert (cancelled, wire.aborted) == (1, False)
+    go_on.set()
+    await settle()
+    assert wire.aborted
+
+
+def test_what_was_published_before_the_server_stops_arrives_and_then_the_last_chunk() -> None:
+    def fetch(request: bunws.Request, server: bunws.Server) -> bunws.Response:
+        return bunws.EventStream(server.subscribe("news"))
+
+    with (
+        quiet(bunws.serve(fetch=fetch, port=0, hostname="127.0.0.1")) as server,
+        RawClient(server.port or 0) as client,
+    ):
+        client.send(GET)
+        eventually(lambda: server.subscriber_count("news") == 1)
+        for number in range(100):
+            assert server.publish("news", str(number))
+        server.stop()
+        data = client.rest()
+    events = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in (b"data: %d\n\n" % n for n in range(100)))
+    assert body_of(data) == events + b"0\r\n\r\n"
 
 
 # Requests on one connection
@@ -658,6 +727,26 @@ async def test_the_log_is_told_of_each_answer() -> None:
         sizes.append(len(wire.sent) - before)
     connection.data_received(b"rubbish\r\n\r\n")
     assert told == [("/a", 200, sizes[0]), ("/b", 200, sizes[1]), ("/c", 500, sizes[2])]
+
+
+async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
+    told: list[tuple[SocketAddress | None, int]] = []
+    go_on = asyncio.Event()
+
+    async def answer(request: bunws.Request) -> bunws.Response:
+        await go_on.wait()
+        return bunws.Response("hello")
+
+    site = Site(answer)
+    site.log = lambda exchange, status, sent, seconds: told.append((exchange.begun and exchange.begun.peer, sent))
+    connection = Connection(site)
+    Wire(connection)
+    connection.data_received(GET)
+    await settle()
+    connection.connection_lost(None)
+    go_on.set()
+    await settle()
+    assert told == [(SocketAddress("192.0.2.1", "IPv4", 40_000), 0)]
 
 
 # Bodies of requests

@@ -110,6 +110,24 @@ def test_json_is_made_with_its_content_type() -> None:
     assert Response.json(None, headers={"content-type": "a/b"}).headers.getall("Content-Type") == ["a/b"]
 
 
+@pytest.mark.parametrize("made", ['{"a":1}', b'{"a":1}'])
+def test_json_is_made_by_the_function_that_is_given(made: str | bytes) -> None:
+    given: list[object] = []
+
+    def dumps(data: object) -> str | bytes:
+        given.append(data)
+        return made
+
+    response = Response.json({"a": 1}, dumps=dumps)
+    assert (response.body, dict(response.headers)) == (b'{"a":1}', {"Content-Type": "application/json"})
+    assert given == [{"a": 1}]
+
+
+def test_a_function_that_makes_no_json_is_refused() -> None:
+    with pytest.raises(TypeError, match="dumps must return str or bytes, not NoneType"):
+        Response.json({}, dumps=lambda data: None)  # type: ignore[arg-type, return-value]  # a mistake
+
+
 def test_json_of_a_subclass_is_of_the_subclass() -> None:
     class Mine(Response):
         pass
@@ -240,6 +258,45 @@ def test_response_is_one_head_and_its_body() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain;charset=UTF-8\r\n"
         b"Date: Fri, 20 Nov 2026 19:18:46 GMT\r\nContent-Length: 5\r\n\r\nHello"
     )
+
+
+@given(
+    body=st.none() | st.text() | st.binary(),
+    status=st.sampled_from([200, 201, 204, 205, 206, 304, 404, 500, 599]),
+    status_text=st.sampled_from(["", "Fine"]),
+    method=st.sampled_from(["GET", "HEAD", "POST"]),
+    http_version=st.sampled_from(["1.1", "1.0"]),
+    keep_alive=st.booleans(),
+)
+def test_a_response_is_sent_the_same_whether_its_headers_were_looked_at_or_not(
+    body: str | bytes | None, status: int, status_text: str, method: str, http_version: str, keep_alive: bool
+) -> None:
+    untouched, touched = (Response(body, status, status_text=status_text) for _ in range(2))
+    assert len(touched.headers) == isinstance(body, str)
+    for _ in range(2):
+        assert encode(untouched, method=method, http_version=http_version, keep_alive=keep_alive) == encode(
+            touched, method=method, http_version=http_version, keep_alive=keep_alive
+        )
+
+
+def test_headers_that_change_between_two_answers_are_sent_as_they_are() -> None:
+    response = Response("Hello", headers={"X": "1"})
+    assert encode(response)[1][:2] == ["X: 1", "Content-Type: text/plain;charset=UTF-8"]
+    response.headers["X"] = "2"
+    del response.headers["Content-Type"]
+    assert encode(response)[1][:2] == ["X: 2", "Date: Fri, 20 Nov 2026 19:18:46 GMT"]
+    response.headers = CIMultiDict({"X": "3"})
+    assert encode(response)[1][0] == "X: 3"
+    response.headers["X"] = "a\r\nb"
+    with pytest.raises(ValueError, match="'X'"):
+        encode(response)
+
+
+def test_the_date_of_an_answer_is_that_of_its_second() -> None:
+    response = Response("Hello")
+    for date in (b"Fri, 20 Nov 2026 19:18:46 GMT", b"Fri, 20 Nov 2026 19:18:47 GMT", DATE):
+        data = encode_response(response, method="GET", http_version="1.1", keep_alive=True, date=date)
+        assert b"\r\nDate: %b\r\n" % date in data
 
 
 def test_encoding_does_not_change_a_response() -> None:

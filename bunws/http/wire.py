@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, final
 
 import httptools
 
@@ -33,6 +33,7 @@ _MAX_KNOWN_SIZE: Final = 1024  # bytes of a head that are worth keeping while a 
 _PLAIN_CHUNK_LINE: Final = 18  # bytes that need no excuse: 16 hexadecimal digits, which is 64 bits, CRLF
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class EndOfRequest:
     """The request is complete, trailers included. Trailers are checked and dropped."""
@@ -47,6 +48,7 @@ Event: TypeAlias = RequestHead | bytes | EndOfRequest | HTTPError
 
 # A number, because a tuple of steps is looked up by it. In CLOSED, whatever comes is dropped.
 _State = enum.IntEnum("_State", "HEAD BODY CHUNK_LINE CHUNK TRAILERS CLOSED", start=0)
+_HEAD, _CLOSED = _State.HEAD, _State.CLOSED  # for each request; to look one up takes 0.1 µs before CPython 3.12
 
 
 class _Findings:
@@ -94,9 +96,12 @@ class RequestParser:
         self._tail_at = 0
         self._request_line: RequestLine | None = None
         # The last head that was the whole request. Clients repeat themselves: who polls, checks health or comes through
-        # a proxy sends the same bytes again, and llhttp has judged them. 0.6 µs instead of 5 (CPython 3.11).
+        # a proxy sends the same bytes again, and others the same fields with another target; llhttp has judged them.
+        # 0.2 µs for the same bytes, 2.6 for the same seven fields, instead of 7.7 (CPython 3.11).
         self._known_lines: bytes | None = None
+        self._known_fields: bytes | None = None
         self._known_head: Event = _END
+        self._is_at_rest = True  # between two requests, and nothing of the next has arrived
         self._keep_alive = True
         self._llhttp_strays = False
         self._head_size = 0
@@ -130,6 +135,10 @@ class RequestParser:
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes, return what they complete, up to the end of one request. An `HTTPError` is the last event."""
+        if data == self._known_lines and self._is_at_rest:  # the common case
+            self._is_at_rest = False
+            self._stopped = True
+            return [self._known_head, _END]
         if self._stopped:
             self._tail = self.tail + data
             self._tail_at = 0
@@ -140,6 +149,7 @@ class RequestParser:
         """The request is dealt with: go on behind it, and return what the tail completes."""
         self._stopped = False
         if not self._tail:
+            self._is_at_rest = self._state is _HEAD and not self._partial and not self._head_size
             return []
         tail, self._tail = self._tail, b""
         at, self._tail_at = self._tail_at, 0
@@ -147,6 +157,7 @@ class RequestParser:
 
     def _parse(self, data: bytes, position: int) -> list[Event]:
         events = self._events = []
+        self._is_at_rest = False
         try:
             while position < len(data) and not self._stopped:
                 position = self._STEPS[self._state](self, data, position)
@@ -177,10 +188,13 @@ class RequestParser:
                 self._check_head()
                 return position
             if line:
-                self._request_line = RequestLine.parse(line)
+                self._request_line = request_line = RequestLine.parse(line)
+                fields = lines[len(line) :]
+                if fields == self._known_fields and self._take_known_fields(request_line, lines):
+                    return position
                 if line[-3:-2] > b"1":
                     # Of 1.x, llhttp knows 1.0 and 1.1; what comes later is treated as 1.1, says `head`.
-                    lines = line[:-3] + b"1\r\n" + lines[len(line) :]
+                    lines = line[:-3] + b"1\r\n" + fields
             else:
                 # A peer that speaks something else, such as TLS, may never end a line.
                 RequestLine.check_beginning(self._partial)
@@ -188,7 +202,24 @@ class RequestParser:
             self._finish_head()
             if is_from_start and self._events[-1] is _END and len(lines) <= _MAX_KNOWN_SIZE:
                 self._known_lines, self._known_head = lines, self._events[-2]
+                self._known_fields = None if request_line.authority else fields
         return position
+
+    def _take_known_fields(self, line: RequestLine, lines: bytes) -> bool:
+        """Whether the fields of the last request mean the same behind this line. If so, the request is complete."""
+        known = self._known_head
+        assert isinstance(known, RequestHead)
+        # Of such a line llhttp judges no more than `RequestLine` does, as it knows the method.
+        if line.method != known.method or line.http_version != known.http_version or line.authority:
+            return False
+        self._head_size += len(lines)
+        self._check_head()
+        head = known.with_target(line.target)
+        if len(lines) <= _MAX_KNOWN_SIZE:
+            self._known_lines, self._known_head = lines, head
+        self._events.append(head)
+        self._end_request()
+        return True
 
     def _take_trailers(self, data: bytes, position: int) -> int:
         lines, position = self._take_lines(data, position)
@@ -340,5 +371,5 @@ class RequestParser:
         self._request_line = None
         self._head_size = self._body_size = self._chunk_excess = 0
         # RFC 9112, 9.6: a server told to close "MUST NOT process any further requests received on that connection."
-        self._state = _State.HEAD if self._keep_alive else _State.CLOSED
+        self._state = _HEAD if self._keep_alive else _CLOSED
         self._stopped = True  # even so: the connection may become something else
