@@ -553,6 +553,8 @@ class Engine(WSListener):
 
     def _tick_draining(self) -> None:
         """All is said, but it waits behind a backlog: the peer may be slow, but has to take some of it."""
+        if self.ws._not_ready():
+            return  # it waits for us
         left = self.ws._buffered()
         self._stalled_ticks = self._stalled_ticks + 1 if left == self._last_left else 0
         self._last_left = left

@@ -2,7 +2,7 @@
 Life: one server from listening to closed.
 
 Rule 1: everything of a server happens in one thread, that of its event loop; `call` brings others there.
-Rule 2: whatever ends it (`stop`, a signal, the end of its loop), it has closed exactly once, and who waits is told.
+Rule 2: whatever ends it (`stop`, a signal, the end of its thread), it has closed exactly once, and who waits is told.
 """
 
 from __future__ import annotations
@@ -100,12 +100,23 @@ class Life:
             self._asked.add(answer)
             self.loop.call_soon_threadsafe(_answer, answer, call)
         try:
-            return answer.result()
+            return self._result_of(answer)
         except concurrent.futures.CancelledError:
             return None
         finally:
             with self._lock:
                 self._asked.discard(answer)
+
+    def _result_of(self, answer: concurrent.futures.Future[T]) -> T | None:
+        # A loop of the caller's may be closed without a word to us; nobody would answer any more.
+        while True:
+            try:
+                return answer.result(1.0)
+            except TimeoutError:
+                if answer.done():
+                    raise  # it is the answer
+                if self.loop.is_closed():
+                    return None
 
     def _is_running_loop(self) -> bool:
         try:
@@ -178,7 +189,7 @@ class Life:
 
     def _drop_all(self) -> None:
         # A handler may await again though it was cancelled: it is told every second.
-        self._ends = math.inf
+        self._ends = self.loop.time() + 1.0
         self._deadline = self.loop.call_later(1.0, self._drop_all)
         self.guests.drop_all()
 

@@ -132,6 +132,20 @@ class Outbox:
         """Bytes that the kernel has not taken yet; what is still to be deflated counts as it is."""
         return self._backlog_size + self._transport.get_write_buffer_size()
 
+    def _not_ready(self) -> int:
+        """The size of what is still being made while nothing else is in the way: its peer is not slow, we are."""
+        if self._stuck or not self._backlog:
+            return 0
+        first = self._backlog[0]
+        return first.size if isinstance(first, Late) and first.data is None else 0
+
+    def _forget_backlog(self) -> None:
+        for data in self._backlog or ():
+            if isinstance(data, Late):
+                data.forget(self)
+        self._backlog = None
+        self._backlog_size = 0
+
     # What the flush tells: turn.Receiver
 
     def deliver(self, data: bytes) -> None:
@@ -242,7 +256,7 @@ class Outbox:
         else:
             # Like Bun's, the limit is soft: one turn's share or one message may reach past it.
             limit = self._handler.backpressure_limit
-            level = Level.OVER if limit and self._buffered() > limit else Level.BEHIND
+            level = Level.OVER if limit and self._buffered() - self._not_ready() > limit else Level.BEHIND
         if level is not self._level:
             self._level = level
             self._behind = level is not Level.FLOWING

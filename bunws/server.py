@@ -463,7 +463,8 @@ class Server:
         tick = self._life.tick = tick_for(self._idle_timeout, *[handler.idle_timeout for handler in handlers])
         self.close_ticks = self._site.close_ticks = math.ceil(CLOSE_TIMEOUT / tick)
         self._site.http_ticks = math.ceil(self._idle_timeout / tick)
-        for handler in handlers:
+        # A socket whose route a reload has dropped keeps its table, but the ticks are the new ones.
+        for handler in {*handlers, *(engine._handler for engine in self._guests.engines)}:
             handler.patience = Patience.of(handler.idle_timeout, handler.send_pings, tick)
 
     # engine.Host

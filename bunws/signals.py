@@ -65,7 +65,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     servers = tuple(_servers)
     if not servers:  # they stopped, but not in the main thread
         _restore()
-        if threading.main_thread().is_alive():
+        if not _script_has_ended(frame):
             signal.raise_signal(signum)
         return  # else it came while the process was ending anyway
     later = again = False
@@ -78,9 +78,17 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         later |= server.stop_on_signal(signum, at_once)
     if again:
         _restore()  # a handler may block the loop itself: then the third signal has to do without it
-    # The main thread counts as dead once its script has ended and the interpreter waits for the other threads.
-    if not later and threading.main_thread().is_alive():
+    if not later and not _script_has_ended(frame):
         interrupt(signum)
+
+
+def _script_has_ended(frame: FrameType | None) -> bool:
+    """Whether the main thread has nothing more to do, and the interpreter waits for the others, in `threading`."""
+    while frame is not None:
+        if frame.f_code.co_name == "_shutdown" and frame.f_globals.get("__name__") == threading.__name__:
+            return True
+        frame = frame.f_back
+    return not threading.main_thread().is_alive()
 
 
 def _restore() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import concurrent.futures.thread  # it has to have its hook at the end of the main thread before us; see `_join_all`
 import threading
 from collections.abc import Callable, Coroutine
+from typing import Final
 
 
 __all__ = ["LoopThread", "new_event_loop"]
@@ -25,6 +27,38 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+# Threads of the default executor. They begin with the loop: CPython 3.12 starts none once the main thread has ended.
+POOL_SIZE: Final = 4
+
+
+def _started_pool() -> concurrent.futures.ThreadPoolExecutor:
+    pool = concurrent.futures.ThreadPoolExecutor(POOL_SIZE, "bunws-pool")
+    begun = threading.Barrier(POOL_SIZE + 1)
+    for _ in range(POOL_SIZE):
+        pool.submit(begun.wait)
+    begun.wait()
+    return pool
+
+
+_threads: Final[set[LoopThread]] = set()
+
+
+def _join_all() -> None:
+    """
+    Keep the main thread until the servers have stopped, when it has come to the end of its program.
+
+    Without it concurrent.futures would refuse all jobs from then on: `asyncio.to_thread` in a handler, files, uploads.
+    """
+    for thread in tuple(_threads):
+        thread.join()
+
+
+# No public API, but the one that concurrent.futures itself uses; without it the thread still keeps the process alive.
+_register: Final = getattr(threading, "_register_atexit", None)
+if _register is not None:
+    _register(_join_all)
+
+
 class LoopThread:
     """Runs its loop until `closed` is done."""
 
@@ -37,6 +71,7 @@ class LoopThread:
     def start(self, opening: Coroutine[object, object, None]) -> None:
         """Run; returns when `opening` is done. Raises what it raises."""
         self._thread.start()
+        _threads.add(self)
         try:
             asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         except BaseException:
@@ -55,13 +90,16 @@ class LoopThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        self.loop.set_default_executor(_started_pool())
         try:
             self.loop.run_until_complete(self._wait())
         finally:
             try:
                 self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+                self.loop.run_until_complete(self.loop.shutdown_default_executor())
             finally:
                 self.loop.close()
+                _threads.discard(self)
                 self._ended()
 
     async def _wait(self) -> None:

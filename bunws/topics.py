@@ -91,6 +91,7 @@ class Topics(Generic[S]):
         self.dirty: set[Topic[S]] = set()  # topics with runs
         self._next_position = 0
         self._owed: dict[S, list[Run[S]]] = {}  # the own lists of those that were settled
+        self._missed: set[S] = set()  # who was over the limit when it was settled, and missed something
         self._since: dict[S, int] = {}  # … and the position from which on they share again
 
     # Membership
@@ -137,6 +138,7 @@ class Topics(Generic[S]):
         self._levels.pop(subscriber, None)
         self._owed.pop(subscriber, None)
         self._since.pop(subscriber, None)
+        self._missed.discard(subscriber)
 
     def is_subscribed(self, subscriber: S, name: str) -> bool:
         topic = self._topics.get(name)
@@ -164,8 +166,8 @@ class Topics(Generic[S]):
         old = self._levels.get(subscriber, Level.FLOWING)
         if level is old:
             return
-        if old is Level.OVER and self.dirty:
-            self.settle(subscriber)  # what was dropped for it stays dropped
+        if self.dirty and Level.OVER in (old, level):
+            self.settle(subscriber)  # what was dropped for it stays dropped, and what was accepted accepted
         self.open = None
         for topic in self._memberships.get(subscriber, ()):
             self._count(topic, old, -1)
@@ -241,15 +243,14 @@ class Topics(Generic[S]):
         since = self._since.get(subscriber, 0)
         self._since[subscriber] = self._next_position
         self.open = None
-        if self._levels.get(subscriber) is Level.OVER:
-            return
         topics = self._memberships.get(subscriber)
         if not topics or since == self._next_position:
             return
-        heard = topics & self.dirty
-        for run in _merge(heard, since):
-            if run.sender is not subscriber:
-                owed.append(run)
+        heard = [run for run in _merge(topics & self.dirty, since) if run.sender is not subscriber]
+        if self._levels.get(subscriber) is not Level.OVER:
+            owed += heard
+        elif heard:
+            self._missed.add(subscriber)
 
     def collect(self) -> tuple[list[Group[S]], dict[S, list[Run[S]]]]:
         """
@@ -265,6 +266,9 @@ class Topics(Generic[S]):
         if not dirty:
             return [], owed
         groups = list(self._groups(dirty, since, owed))
+        if self._missed:
+            groups.append(Group([], set(), {}, self._missed))
+            self._missed = set()
         for topic in dirty:
             topic.runs = []
         self.dirty = set()
@@ -303,16 +307,19 @@ class Topics(Generic[S]):
         if owed:
             apart.update(owed)
         apart &= subscribers
-        dropped = set[S]()
+        over = set[S]()
         if self._levels:
-            dropped = {one for one, level in self._levels.items() if level is Level.OVER}
-            dropped &= subscribers
-            apart -= dropped
-        if not apart and not dropped:
-            return Group(runs, subscribers, {}, dropped)
+            over = {one for one, level in self._levels.items() if level is Level.OVER} & subscribers
+            apart -= over
+        if not apart and not over:
+            return Group(runs, subscribers, {}, over)
         everybody_apart = len(apart) == len(subscribers)
-        receivers = set[S]() if everybody_apart else subscribers - apart - dropped
+        receivers = set[S]() if everybody_apart else subscribers - apart - over
         partial = {one: since.get(one, 0) for one in apart} if since else dict.fromkeys(apart, 0)
+        # Whoever went over the limit in this turn has what came before in its own list.
+        dropped = {
+            one for one in over if any(run.sender is not one for run in runs if run.position >= since.get(one, 0))
+        }
         return Group(runs, receivers, partial, dropped)
 
     def _leave(self, subscriber: S, topic: Topic[S]) -> None:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from .frames import OPCODE_BITS, RSV1, TEXT_HEADERS, Message, Opcode, header, parts
 from .late import Late
-from .topics import DROPPED, Group, Run, Topics
+from .topics import BACKPRESSURE, DROPPED, Group, Run, Topics
 
 
 __all__ = ["Receiver", "Turn", "TURN_LIMIT", "LARGE_MESSAGE", "LATE_MESSAGE", "check_topic"]
@@ -135,8 +135,8 @@ class Turn:
         self._size += 2 + size
         if self._size >= TURN_LIMIT or size >= LARGE_MESSAGE:
             self.flush()
-            if code is None:
-                code = self.topics.code(sender, run.topic)
+            if code is None and self.topics.code(sender, run.topic) is not None:
+                code = BACKPRESSURE  # nobody missed it: all were flowing before, and the limit is soft
         return size if code is None else code
 
     def count(self, size: int) -> None:
@@ -270,14 +270,14 @@ class Turn:
 
     def _late(self, runs: list[Run[Receiver]], deflater: MessageDeflater) -> Late:
         """Have these runs encoded beside the loop."""
-        late = Late(sum(sum(map(len, run)) for run in runs))
+        late = Late(sum(sum(map(len, run)) for run in runs), partial(_encode_aside, runs, deflater.aside()))
         deflater.jobs += deflater.context_takeover
 
         def done(data: bytes) -> None:
             deflater.jobs -= deflater.context_takeover
             late.ready(data)
 
-        self._aside(partial(_encode_aside, runs, deflater.aside()), done)
+        self._aside(late.make, done)
         return late
 
     def _broken(self, receiver: Receiver, exc: Exception) -> None:

@@ -313,8 +313,8 @@ class ServerWebSocket(Outbox, Generic[T]):
             topics.forget(self)
             self._tell_close(int(CloseCode.ABNORMAL_CLOSURE), "")
         topics.forget(self)
-        self._run = self._backlog = None
-        self._backlog_size = 0
+        self._run = None
+        self._forget_backlog()
         self._wire = _GONE
 
     # What the outbox tells

@@ -1,15 +1,15 @@
 """
-Worker: one thread beside the event loop, for what would hold up all others there.
+Worker: jobs beside the event loop, for what would hold up all others there.
 
-Rule: jobs are done one at a time, in their order, and each result is handed back in the thread of the loop. A job
+Rule: they are done one at a time, in their order, and each result is handed back in the thread of the loop. A job
 touches nothing that the loop touches meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
@@ -18,29 +18,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-T = TypeVar("T")
-
 
 class Worker:
-    """The thread begins with the first job."""
+    """Uses the default executor of its loop, one thread at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._executor: ThreadPoolExecutor | None = None
+        self._jobs: deque[tuple[Callable[[], bytes], Callable[[bytes], None]]] = deque()
+        self._busy = False
 
-    def submit(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Call `job()`, which must not raise, in the thread; then `done(result)` in the loop, if that still runs."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "bunws-worker")
-
-        def hand_back(future: Future[T]) -> None:
-            if not future.cancelled() and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(done, future.result())
-
-        self._executor.submit(job).add_done_callback(hand_back)
+    def submit(self, job: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        """Call `job()`, which must not raise, in another thread; then `done(result)` in the loop, if it still runs."""
+        self._jobs.append((job, done))
+        if not self._busy:
+            self._begin()
 
     def close(self) -> None:
-        """No more jobs; those that have not begun are dropped."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
+        """Those that have not begun are dropped."""
+        self._jobs.clear()
+
+    def _begin(self) -> None:
+        job, done = self._jobs.popleft()
+        self._busy = True
+        future = self._loop.run_in_executor(None, job)
+        future.add_done_callback(lambda future: self._end(future, done))
+
+    def _end(self, future: asyncio.Future[bytes], done: Callable[[bytes], None]) -> None:
+        self._busy = False
+        if not future.cancelled():
+            done(future.result())
+        if self._jobs and not self._busy:
+            self._begin()

@@ -644,11 +644,13 @@ async def test_what_takes_its_time_to_be_cancelled_is_cancelled_once() -> None:
     site, connection, wire = wired(bunws.Response(Slow("a", heartbeat=(10.0, b":\n\n"))))
     await settle()
     site.stopping = True
-    for _ in range(4):
-        connection.tick()
-        await settle()
-    assert (cancelled, wire.aborted) == (1, False)
-    go_on.set()
+    try:
+        for _ in range(4):
+            connection.tick()
+            await settle()
+        assert (cancelled, wire.aborted) == (1, False)
+    finally:
+        go_on.set()
     await settle()
     assert wire.aborted
 

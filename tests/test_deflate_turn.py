@@ -541,7 +541,7 @@ def test_drain_comes_when_the_large_message_has_left() -> None:
 def test_large_messages_past_the_backpressure_limit_are_dropped_and_said_to_be() -> None:
     room = Room(backpressure_limit=2 * len(LARGE))
     crowd(room, Kind(15, False), 1, "a")
-    assert [room.turn.publish(None, "a", LARGE, True) for _ in range(4)] == [-1, -1, 0, 0]
+    assert [room.turn.publish(None, "a", LARGE, True) for _ in range(4)] == [-1, -1, -1, 0]
 
 
 def test_socket_that_is_gone_before_its_large_message_was_deflated_disturbs_nobody() -> None:
@@ -602,3 +602,24 @@ def test_large_message_that_cannot_be_deflated_is_sent_plain(kind: Kind, caplog:
     room.loop.do_jobs()
     assert room.received(ws) == [LARGE]
     assert "sent plain" in caplog.text
+
+
+def test_large_message_is_not_deflated_for_sockets_that_are_gone() -> None:
+    room = Room()
+    members = crowd(room, Kind(15, False), 3, "a")
+    room.turn.publish(None, "a", LARGE, True)
+    for ws in members:
+        ws._lost()
+    room.loop.do_jobs()
+    assert deflated(room) == {15: {}}
+
+
+def test_who_waits_for_us_to_deflate_is_not_over_its_limit() -> None:
+    room = Room(backpressure_limit=100, close_on_backpressure_limit=True)
+    (ws,) = crowd(room, Kind(15, False), 1, "a")
+    assert room.turn.publish(None, "a", LARGE, True) == -1
+    assert room.turn.publish(None, "a", b"behind it", False) == -1
+    room.loop.end_turn()
+    room.loop.do_jobs()
+    assert [first & ~RSV1 for first, _ in frames(bytes(room.transports[ws].taken))] == [0x82, 0x82]
+    assert ws.ready_state == 1

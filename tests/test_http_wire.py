@@ -446,6 +446,31 @@ def test_a_target_is_judged_the_same_behind_a_request_with_the_same_fields(code:
         assert parse(GET + b"\r\n" + request)[2:] == parse(request)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"GET /b HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_a_request_line_means_the_same_behind_a_request_with_the_same_fields(request_: bytes) -> None:
+    assert parse(GET + b"\r\n" + request_)[2:] == parse(request_)
+
+
+@pytest.mark.parametrize("beginning", [b"A", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nX: y\r\n", b"\r"])
+def test_a_known_request_is_none_behind_the_beginning_of_another(beginning: bytes) -> None:
+    known = GET + b"\r\n"
+    parser = make_parser()
+    assert len(read(parser, known)) == 2
+    assert parser.resume() == []
+    # A connection asks for more behind each read.
+    found = parser.feed(beginning) + parser.resume() + parser.feed(known)
+    assert facts(found) == parse(beginning + known)
+
+
 def test_a_head_that_is_too_long_is_refused_behind_one_with_the_same_fields() -> None:
     long = b"GET /" + b"a" * 200 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
     assert parse(GET + b"\r\n" + long, max_head_size=100)[2:] == [431]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.support import RawClient, RawWebSocket, Script, eventually
 
@@ -12,7 +14,12 @@ from tests.support import RawClient, RawWebSocket, Script, eventually
 SERVE = """
 import bunws, os, signal, sys, threading, time, asyncio
 def fetch(request, server):
-    return None if server.upgrade(request) else bunws.Response(str(threading.main_thread().is_alive()))
+    return None if server.upgrade(request) else bunws.Response(str(main_thread_has_ended()))
+def main_thread_has_ended():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    while frame is not None and frame.f_code.co_name != "_shutdown":
+        frame = frame.f_back
+    return frame is not None
 def serve(**options):
     server = bunws.serve(fetch=options.pop("fetch", fetch), websocket=options.pop("websocket", {}),
                          port=0, hostname="127.0.0.1", **options)
@@ -24,7 +31,7 @@ def serve(**options):
 def wait_for_the_end_of_the_script(port: int) -> None:
     """Before that, a signal would interrupt the script."""
     with RawClient(port) as client:
-        eventually(lambda: client.get().answer().body == b"False")
+        eventually(lambda: client.get().answer().body == b"True")
 
 
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -219,7 +226,7 @@ async def main():
 def test_a_coroutine_that_waits_for_its_server_ends_with_exit_code_0(run: str, signum: signal.Signals) -> None:
     with Script(SERVE + MAIN + run) as script:
         with RawClient(int(script.line())) as client:
-            assert client.get().answer().body == b"True"
+            assert client.get().answer().body == b"False"
         script.signal(signum)
         assert script.end() == (0, "the end\n", "")
 
@@ -324,3 +331,29 @@ with serve() as server:
     with Script(SERVE + code) as script:
         script.line()
         assert script.end() == (0, "interrupted\n", "")
+
+
+def test_threads_can_still_be_asked_when_the_script_has_ended() -> None:
+    code = """
+def work():
+    return "worked"
+async def ask(request, server):
+    return fetch(request, server) if request.url.path == "/" else bunws.Response(await asyncio.to_thread(work))
+def large(ws, message):
+    ws.send(message * 300_000, compress=True)
+serve(fetch=ask, websocket={"message": large, "per_message_deflate": True}, compression=True,
+      routes={"/ws": fetch, "/large": lambda request: bunws.Response("large " * 100_000)})
+"""
+    with Script(SERVE + code) as script:
+        port = int(script.line())
+        wait_for_the_end_of_the_script(port)
+        with RawClient(port) as client:
+            assert client.get("/thread").answer().body == b"worked"
+        answer = httpx.get(f"http://127.0.0.1:{port}/large", headers={"Accept-Encoding": "gzip"})
+        assert (answer.status_code, answer.headers["Content-Encoding"]) == (200, "gzip")
+        assert answer.text == "large " * 100_000
+        with connect(f"ws://127.0.0.1:{port}/ws", max_size=None) as ws:
+            ws.send("x")
+            assert ws.recv() == "x" * 300_000
+        script.signal(signal.SIGTERM)
+        assert script.end() == (0, "", "")

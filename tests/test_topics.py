@@ -322,10 +322,30 @@ def test_who_is_over_the_limit_misses_what_is_said_until_it_is_not() -> None:
     publish(topics, None, "news", "2")
     groups, owed = topics.collect()
     assert [group.dropped for group in groups] == [{"ann"}]
-    assert owed == {}
+    assert owed == {"ann": [[b"1"]]}
     topics.set_level("ann", Level.BEHIND)
     publish(topics, None, "news", "3")
     assert collect(topics) == {"ann": "3", "ben": "3"}
+
+
+def test_who_goes_over_the_limit_behind_all_that_was_said_misses_nothing() -> None:
+    topics = everybody_in("news", "ann", "ben")
+    publish(topics, None, "news", "1")
+    topics.set_level("ann", Level.OVER)
+    groups, owed = topics.collect()
+    assert [group.dropped for group in groups] == [set()]
+    assert owed == {"ann": [[b"1"]]}
+
+
+def test_who_is_settled_while_over_the_limit_is_told_that_it_missed_something() -> None:
+    topics = everybody_in("news", "ann", "ben")
+    topics.set_level("ann", Level.OVER)
+    publish(topics, None, "news", "1")
+    topics.set_level("ann", Level.FLOWING)
+    topics.unsubscribe("ann", "news")
+    groups, owed = topics.collect()
+    assert [group.dropped for group in groups if group.dropped] == [{"ann"}]
+    assert owed == {"ann": []}
 
 
 def test_what_was_dropped_stays_dropped_when_there_is_room_again_within_the_turn() -> None:

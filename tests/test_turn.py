@@ -186,7 +186,8 @@ def test_the_answer_tells_of_those_that_are_behind_or_miss_it(stage: Stage) -> N
     stage.turn.topics.set_level(stage.ben, Level.OVER)
     assert stage.publish("hello") == 0
     stage.loop.end_turn()
-    assert stage.ben.told == ["dropped"]
+    assert stage.ben.told == ["dropped", "own"]
+    assert stage.heard == [["hello", "hello", "hello"], ["hello"], ["hello", "hello", "hello"]]
 
 
 @pytest.mark.parametrize("topic", ["news", "elsewhere"])
