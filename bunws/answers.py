@@ -37,7 +37,11 @@ def answer_to(exc: BaseException, answer_error: Callable[[BaseException], object
         return Response("The request is incomplete", status=400)
     if isinstance(exc, HTTPError):
         # Such as a form that is none: what found it says what it is answered.
-        return Response(exc.phrase, exc.status, exc.headers)
+        try:
+            return Response(exc.phrase, exc.status, exc.headers)
+        except (TypeError, ValueError):
+            logger.exception("bunws: an HTTPError was raised that cannot be sent")
+            return internal_server_error()
     try:
         response = answer_error(exc)
     except RAISED:

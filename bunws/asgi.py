@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 from urllib.parse import unquote
@@ -126,7 +127,8 @@ def _scope(request: Request, server: AppHost, root_path: str, state: dict[str, A
         "scheme": request.url.scheme,
         # "Unicode string HTTP request target excluding any query string, with percent-encoded sequences and UTF-8 byte
         # sequences decoded into characters."
-        "path": unquote(path),
+        # "%2F" is no slash to `routes`, which may guard what is behind: "/admin%2Fx" must not become "/admin/x" here.
+        "path": unquote(re.sub("%2f", "%252F", path, flags=re.IGNORECASE)),
         # "unmodified from the bytes that were received by the web server"
         "raw_path": _bytes(path),
         "query_string": _bytes(query),
@@ -299,6 +301,8 @@ class _Exchange:
 
     async def receive(self) -> Event:
         """The next event of the request: its content in pieces; behind that, when it comes to that, its end."""
+        if self._request.disconnected:
+            self._leave()
         if not (self._received or self._over.is_set()):
             if self._content is None:
                 self._content = aiter(self._request.body)

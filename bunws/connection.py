@@ -41,8 +41,7 @@ _TIMEOUT: Final = HTTPError(408, "Request took too long")
 # Bytes of pipelined requests that wait. As much as uvloop buffers for a client that does not read.
 MAX_TAIL: Final = 64 * 1024
 
-# Bytes of a body that are read and forgotten, because the handler has answered without reading them, so that the
-# connection can be used again. More than that costs more than a new connection.
+# Bytes of a body that nobody has read before the answer, and that are read and forgotten. More cost more than a new one.
 MAX_DISCARDED: Final = 256 * 1024
 
 
@@ -427,10 +426,11 @@ class Connection(asyncio.Protocol):
     async def _await(self, exchange: Exchange, result: Awaitable[object]) -> None:
         try:
             response = await result
-        except RAISED as exc:
-            if is_cancelled(exc):
+        except BaseException as exc:
+            if is_cancelled(exc) or not isinstance(exc, RAISED):
                 if self.transport is not None and not exchange.upgraded:
                     self.transport.abort()
+                self._finish(exchange, False)
                 raise
             response = await settled(answer_to(exc, self._site.answer_error))
         self._respond(exchange, response)

@@ -135,9 +135,9 @@ class Sender:
     def eof_received(self) -> None:
         """
         The client has closed its half. Most that do have gone altogether, and a stream that may have no end must not
-        go on for nobody; one of known length ends by itself.
+        go on for nobody; one of known length ends by itself, and so does one that is only compressed piece by piece.
         """
-        if self.encoder.length is None:
+        if self.encoder.length is None and self._stream.is_live:
             self.stop()
 
     def tick(self, stopping: bool) -> None:

@@ -115,7 +115,7 @@ async def test_the_scope_says_what_the_request_line_says() -> None:
     [
         ("/", "/", b"/", b""),
         ("/caf%C3%A9", "/café", b"/caf%C3%A9", b""),
-        ("/a%2Fb/../c", "/a/b/../c", b"/a%2Fb/../c", b""),
+        ("/a%2Fb/../c", "/a%2Fb/../c", b"/a%2Fb/../c", b""),
         ("/%7Euser?%7E=%2B+", "/~user", b"/%7Euser", b"%7E=%2B+"),
         ("/?", "/", b"/", b""),
         ("/?a?b", "/", b"/", b"a?b"),
@@ -945,3 +945,22 @@ async def test_it_answers_in_process_on_another_loop_than_that_of_the_server() -
 def test_a_wrong_argument_is_refused_by_its_name(arguments: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(arguments))):
         asgi(**{"app": http_only(echo)} | arguments)
+
+
+async def test_an_encoded_slash_is_no_slash_to_the_app_as_it_is_none_to_routes() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    routes = {"/admin/*": bunws.Response("no", 403)}
+    fetch = bunws.asgi(app, lifespan="off")
+    async with (
+        bunws.serve(fetch=fetch, routes=routes, hostname="127.0.0.1", port=0) as server,
+        httpx.AsyncClient(base_url=str(server.url)) as client,
+    ):
+        assert (await client.get("/admin/x")).status_code == 403
+        assert (await client.get("/admin%2Fx%20y")).status_code == 200
+    assert seen == ["/admin%2Fx y"]

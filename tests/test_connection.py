@@ -14,6 +14,7 @@ import pytest
 
 import bunws
 from bunws.duty import MIN_BODY_PROGRESS
+from bunws.http.body import Body
 from tests.support import PATIENCE, RawClient, eventually, quiet, until
 
 
@@ -728,3 +729,53 @@ def test_a_client_that_leaves_in_the_middle_of_a_head_is_forgotten(caplog: pytes
             client.send(b"GET / HT").reset()
         eventually(lambda: not server._guests.connections)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_http_error_that_cannot_be_sent_is_a_500_and_holds_nothing_up(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(request: bunws.Request) -> bunws.Response:
+        raise bunws.HTTPError(302, "go", (("Location", request.url.query["next"]),))
+
+    async def refuse_later(request: bunws.Request) -> bunws.Response:
+        return refuse(request)
+
+    fetch = refuse_later if is_async else refuse
+    async with bunws.serve(fetch=fetch, hostname="127.0.0.1", port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for _ in range(2):
+            writer.write(b"GET /?next=%0d%0aX:y HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 500 ")
+            assert await reader.readexactly(len("Internal Server Error")) == b"Internal Server Error"
+        writer.close()
+        await writer.wait_closed()
+    assert "that cannot be sent" in caplog.text
+
+
+async def test_reader_that_gave_up_waiting_for_a_body_lets_no_more_of_it_in() -> None:
+    given_up = asyncio.Event()
+    waits = asyncio.Event()
+
+    async def fetch(request: bunws.Request) -> bunws.Response:
+        try:
+            async with asyncio.timeout(0):
+                await request.bytes()
+        except TimeoutError:
+            given_up.set()
+        await waits.wait()
+        return bunws.Response("too slow", 408)
+
+    async with bunws.serve(fetch=fetch, hostname="127.0.0.1", port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+        await given_up.wait()
+        (connection,) = server._guests.connections
+        assert connection.current is not None
+        body = connection.current.request._body
+        assert isinstance(body, Body)
+        assert not body._whole
+        waits.set()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()

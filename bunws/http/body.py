@@ -90,8 +90,11 @@ class Body:
     async def read(self) -> bytes:
         """Wait for what is left and return it. Raises what `fail()` was given."""
         self._whole = True
-        while not self._ended:
-            await self._more()
+        try:
+            while not self._ended:
+                await self._more()
+        finally:
+            self._whole = False  # a reader that gave up takes no more
         return self._take()
 
     def __aiter__(self) -> Self:

@@ -499,7 +499,7 @@ class _CodedStream:
         there is not flushed.
     """
 
-    __slots__ = ("_at", "_chunk", "_compressor", "_is_begun", "_is_ended", "_is_live", "_source", "heartbeat")
+    __slots__ = ("_at", "_chunk", "_compressor", "_is_begun", "_is_ended", "_source", "heartbeat", "is_live")
 
     def __init__(self, compressor: Compressor, source: Stream, *, is_live: bool, filler: bytes | None = None) -> None:
         self.heartbeat = None
@@ -507,7 +507,7 @@ class _CodedStream:
             self.heartbeat = source.heartbeat[0], filler
         self._compressor = compressor
         self._source = source
-        self._is_live = is_live
+        self.is_live = is_live
         # A filler means something else before the stream was flushed.
         self._is_begun = self.heartbeat is None
         self._is_ended = False
@@ -544,13 +544,13 @@ class _CodedStream:
 
     def _compress(self, piece: bytes) -> bytes:
         data = self._compressor.compress(piece)
-        return data + self._compressor.flush() if self._is_live else data
+        return data + self._compressor.flush() if self.is_live else data
 
     async def _finish(self) -> bytes:
         self._is_ended = True
         self._chunk = b""
         # Behind a flush nothing is left; otherwise as much as a piece may be.
-        return self._compressor.finish() if self._is_live else await _in_thread(self._compressor.finish)
+        return self._compressor.finish() if self.is_live else await _in_thread(self._compressor.finish)
 
 
 async def _in_thread(function: Callable[..., bytes], *args: bytes) -> bytes:

@@ -163,6 +163,7 @@ class StaticFolder:
         name = quote(unquote(url.raw_path.rpartition("/")[2]), safe="")
         query = f"?{url.raw_query_string}" if url.raw_query_string else ""
         headers = self._headers.copy()
+        headers.pop("Cache-Control", None)  # another deployment may put a file there
         headers["Location"] = f"./{name}/{query}"
         return _respond(None, headers, 301)
 
@@ -190,7 +191,10 @@ class StaticFolder:
             coding = _best_coding(siblings, request.headers.getall("Accept-Encoding", ()))
         if coding is None:
             return _respond(place.open(content_type), headers)
-        file = siblings[coding].open(content_type)
+        try:
+            file = siblings[coding].open(content_type)
+        except OSError:  # a sibling that may not be read is as good as none
+            return _respond(place.open(content_type), headers)
         headers["Content-Encoding"] = coding
         # RFC 9110, 8.8.3.3: "Content codings are a property of the representation data, so a strong entity tag for a
         # content-encoded representation has to be distinct from the entity tag of an unencoded representation to

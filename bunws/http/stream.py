@@ -40,7 +40,7 @@ class Stream:
     silent for so long. `aclose()`, or else `close()`, is called once in the end.
     """
 
-    __slots__ = ("_iterator", "_source", "heartbeat", "size")
+    __slots__ = ("_iterator", "_source", "heartbeat", "is_live", "size")
 
     def __init__(self, source: StreamInit) -> None:
         self._source: StreamInit | None = source
@@ -48,6 +48,8 @@ class Stream:
         size = getattr(source, "size", None)
         self.size: int | None = size if isinstance(size, int) else None
         self.heartbeat: tuple[float, bytes] | None = getattr(source, "heartbeat", None)
+        #: Whether it is made while it is sent, and may have no end.
+        self.is_live: bool = getattr(source, "is_live", True)
 
     def __repr__(self) -> str:
         return f"<Stream {'closed' if self._source is None else 'open'} size={self.size}>"
