@@ -41,7 +41,7 @@ _TIMEOUT: Final = HTTPError(408, "Request took too long")
 # Bytes of pipelined requests that wait. As much as uvloop buffers for a client that does not read.
 MAX_TAIL: Final = 64 * 1024
 
-# Bytes of a body that nobody has read before the answer, and that are read and forgotten. More cost more than a new one.
+# Bytes of a body that nobody has read before the answer; they are read and forgotten. More cost more than a new one.
 MAX_DISCARDED: Final = 256 * 1024
 
 
