@@ -90,13 +90,14 @@ class LoopThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.set_default_executor(_started_pool())
+        pool = _started_pool()
+        self.loop.set_default_executor(pool)
         try:
             self.loop.run_until_complete(self._wait())
         finally:
             try:
                 self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-                self.loop.run_until_complete(self.loop.shutdown_default_executor())
+                pool.shutdown()  # not by the loop, which would want another thread for it
             finally:
                 self.loop.close()
                 _threads.discard(self)
