@@ -160,6 +160,8 @@ async def test_body_can_be_read_as_often_as_one_likes() -> None:
         ("https://example.com/a?b=c#d", "https://example.com/a?b=c#d"),
         ("/grüße €", "/gr%C3%BC%C3%9Fe%20%E2%82%AC"),
         ("/a%2Fb", "/a%2Fb"),
+        ("/in?to=https%3A%2F%2Fa%2Fb&sig=a%2Bb+c", "/in?to=https%3A%2F%2Fa%2Fb&sig=a%2Bb+c"),
+        ('/a b"<>', "/a%20b%22%3C%3E"),
         (URL("https://example.com/"), "https://example.com/"),
     ],
 )

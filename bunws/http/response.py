@@ -13,6 +13,7 @@ import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias, cast, overload
+from urllib.parse import quote
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -37,6 +38,9 @@ _dumps: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators
 
 # Fetch, "redirect status".
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+
+# RFC 3986, 2: reserved and unreserved characters, and the percent of what is encoded already.
+_URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;=-._~"
 
 
 class _MakeJSON(Protocol):
@@ -156,7 +160,9 @@ class Response:
             raise ValueError(f"status of a redirect must be one of {', '.join(map(str, _REDIRECTS))}, not {status}")
         if not str(url).isprintable():
             raise ValueError(f"url holds a control character: {str(url)!r}")
-        return cls(None, status, {"Location": str(URL(url))})
+        # An ASCII one is the caller's, letter by letter: it may be signed, and "%2F" in a query is no slash.
+        location = quote(url, safe=_URL_CHARACTERS) if isinstance(url, str) and url.isascii() else str(URL(url))
+        return cls(None, status, {"Location": location})
 
     @classmethod
     def file(cls, path: str | os.PathLike[str], status: int = 200, headers: HeadersInit | None = None) -> Response:
