@@ -211,7 +211,7 @@ def test_a_readme_without_its_markers_is_left_alone(text: str) -> None:
 
 
 def test_a_reason_tells_no_addresses_and_no_paths() -> None:
-    said = install.without_places("ERROR: no x at https://registry.example/simple/x in /srv/somebody/work/file.py")
+    said = install.without_places("ERROR: no x at https://registry.example/simple/x in /srv/somebody/file.py")
     assert said == "ERROR: no x at … in file.py"
 
 
