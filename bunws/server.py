@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 from yarl import URL
 
 from . import handshake
-from .access import AccessLog, access_log as make_log
+from .access import AccessLog, Log, access_log as make_log
 from .address import SocketAddress
 from .connection import Connection, Exchange
 from .engine import CLOSE_TIMEOUT, Engine
@@ -158,8 +158,8 @@ def serve(
         origins=allowed,
         idle_timeout=idle_timeout,
         guest_limits=guest_limits,
+        log=log,
     )
-    server._site.log = log
     server._start(context)
     return server
 
@@ -197,6 +197,7 @@ class Server:
         origins: frozenset[str] | None,
         idle_timeout: float,
         guest_limits: GuestLimits,
+        log: Log | None,
     ) -> None:
         self._listener = listener
         self._tables = answers.tables
@@ -204,7 +205,7 @@ class Server:
         self._idle_timeout = idle_timeout
         self._life = Life(listener, guest_limits)
         self._guests = self._life.guests
-        self._site = Site(self, self._life, http_options, listener)
+        self._site = Site(self, self._life, http_options, listener, log)
         self._site.take(answers.fetch, answers.router, answers.error)
         self._spawn = self._site.spawn  # one bound method for all sockets
         self._turn = Turn(self._life.loop.call_soon, self._life.worker.submit)

@@ -30,29 +30,29 @@ __all__ = ["Site"]
 class Site:
     """connection.Site"""
 
-    def __init__(self, server: object, life: Life, limits: HTTPOptions, listener: Listener) -> None:
+    def __init__(self, server: object, life: Life, options: HTTPOptions, listener: Listener, log: Log | None) -> None:
         """`server` is what handlers are given beside the request."""
         self._server = server
         self._loop = life.loop
         self._guests = life.guests
         self._date = b""
         self._dated = 0  # seconds of the clock
-        self._coder = ContentCoder(limits.compression) if limits.compression is not None else None
+        self._coder = ContentCoder(options.compression) if options.compression is not None else None
         self._fetch: Fetch | None = None
         self._router: Router | None = None
         self._error: Callable[[Any], object] | None = None
 
         self.scheme = listener.scheme
         self.host = listener.authority
-        self.max_request_body_size = limits.max_request_body_size
-        self.max_head_size = limits.max_head_size
-        self.max_headers = limits.max_headers
-        self.max_requests = limits.max_requests
+        self.max_request_body_size = options.max_request_body_size
+        self.max_head_size = options.max_head_size
+        self.max_headers = options.max_headers
+        self.max_requests = options.max_requests
         self.http_ticks = 0
         self.close_ticks = 0
         self.stopping = False
         life.at_stop(self._stop)
-        self.log: Log | None = None
+        self.log = log
 
     def take(self, fetch: Fetch | None, router: Router | None, error: Callable[[Any], object] | None) -> None:
         """Who answers from now on; None: who did so far."""

@@ -67,11 +67,14 @@ class LoopThread:
         self._closed = closed
         self._ended = ended  # called when the loop is closed, whatever has ended it
         self._thread = threading.Thread(target=self._run, name="bunws")
+        self._pool: concurrent.futures.ThreadPoolExecutor
 
     def start(self, opening: Coroutine[object, object, None]) -> None:
         """Run; returns when `opening` is done. Raises what it raises."""
+        # Here, where it may raise: without a pool the thread would end before anybody could be answered.
+        self._pool = _started_pool()
+        self.loop.set_default_executor(self._pool)
         self._thread.start()
-        _threads.add(self)
         try:
             asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         except BaseException:
@@ -90,14 +93,13 @@ class LoopThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        pool = _started_pool()
-        self.loop.set_default_executor(pool)
+        _threads.add(self)
         try:
             self.loop.run_until_complete(self._wait())
         finally:
             try:
                 self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-                pool.shutdown()  # not by the loop, which would want another thread for it
+                self._pool.shutdown()  # not by the loop, which would want another thread for it
             finally:
                 self.loop.close()
                 _threads.discard(self)
