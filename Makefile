@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: chat test stress soak fuzz lint format types bench bench-quick micro micro-compare conformance docs clean
+ROOMS := $(wildcard bunws/*.pxd bunws/http/*.pxd)  # what is compiled: each has its .py beside it
+
+.PHONY: build chat test test-pure stress soak fuzz lint format types bench bench-quick micro micro-compare conformance docs clean
 
 chat: $(VENV)/.ready-chat  ## the group chat at http://localhost:3000
 	$(BIN)/python examples/chat/server.py
 
 test: $(VENV)/.ready  ## the tests
 	$(BIN)/python -m pytest
+test-pure: $(VENV)/.ready  ## the same without what is compiled
+	BUNWS_PURE=1 $(BIN)/python -m pytest
+build: $(VENV)/.ready  ## compile what was changed
 
 stress: $(VENV)/.ready  ## the long runs of the properties and loads
 	$(BIN)/python -m pytest -m stress
@@ -45,11 +50,11 @@ micro-compare: $(VENV)/.ready  ## the same against the saved baseline
 $(VENV)/.ready-chat: EXTRAS :=
 $(VENV)/.ready: EXTRAS := [dev]
 $(VENV)/.ready-bench: EXTRAS := [dev,bench]
-$(VENV)/.ready $(VENV)/.ready-chat $(VENV)/.ready-bench: pyproject.toml
+$(VENV)/.ready $(VENV)/.ready-chat $(VENV)/.ready-bench: pyproject.toml setup.py $(ROOMS) $(ROOMS:.pxd=.py)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	touch $@
 
 clean:  ## remove what was made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis soak.svg
+	rm -rf $(VENV) bunws/*.c bunws/*.so bunws/http/*.c bunws/http/*.so build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis soak.svg
 	rm -rf benchmarks/.build benchmarks/.peers tests/.peers tests/conformance/.env tests/conformance/.reports

@@ -16,6 +16,7 @@ bunws: WebSocket pub/sub for Python in the shape of `Bun.serve`.
 
 from __future__ import annotations
 
+from . import pure  # noqa: F401  # first: it decides in which form the others are found
 from .access import AccessRecord
 from .address import SocketAddress
 from .asgi import asgi

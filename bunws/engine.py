@@ -18,14 +18,8 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from picows import (
-    WSAutoPingStrategy,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
+import picows.picows  # whole, for so it is cimported as well (engine.pxd)
+from picows import WSAutoPingStrategy, WSMsgType, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # no public API; see test_engine.py
 
 from .errors import RAISED
@@ -196,7 +190,7 @@ class Host(Protocol):
         """Its connection is gone, and so is its socket."""
 
 
-class Engine(WSListener):
+class Engine(picows.picows.WSListener):
     """One WebSocket's connection, from behind the 101 to its end."""
 
     __slots__ = (
@@ -259,19 +253,19 @@ class Engine(WSListener):
 
     # Reading
 
-    def on_ws_frame(self, _: object, frame: WSFrame) -> None:
+    def on_ws_frame(self, transport: picows.picows.WSTransport, frame: picows.picows.WSFrame) -> None:
         try:
             if not self._quick or not frame.fin or frame.rsv1 or frame.rsv2 or frame.rsv3:
                 self._on_uncommon_frame(frame)
                 return
             opcode = frame.msg_type
-            if opcode is _TEXT:
+            if opcode == _TEXT:
                 try:
                     message: str | bytes = frame.get_payload_as_utf8_text()
                 except UnicodeDecodeError:
                     self._fail(ProtocolError(CloseCode.INVALID_DATA, "Received invalid UTF-8"))
                     return
-            elif opcode is _BINARY:
+            elif opcode == _BINARY:
                 message = frame.get_payload_as_bytes()
             else:
                 self._on_uncommon_frame(frame)
@@ -287,7 +281,7 @@ class Engine(WSListener):
         except Exception as exc:  # such as a MemoryError: picows would go on with the next frame, and say nothing
             self._fail_internally(exc)
 
-    def _on_uncommon_frame(self, frame: WSFrame) -> None:
+    def _on_uncommon_frame(self, frame: picows.picows.WSFrame) -> None:
         if self._pressing:
             self._read_later()
         facts = _Frame(

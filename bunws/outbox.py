@@ -13,11 +13,11 @@ import logging
 from collections import deque
 from typing import Protocol
 
-from .frames import TEXT_HEADERS, Message, Opcode, header, parts
+from .frames import TEXT_HEADERS, Message, Opcode, control_header, header, parts
 from .handler import Handler
 from .late import Late
 from .topics import BACKPRESSURE, DROPPED, Level, Run
-from .turn import MessageDeflater, Receiver, Turn
+from .turn import MessageDeflater, Turn
 
 
 __all__ = ["ByteTransport", "Outbox"]
@@ -72,7 +72,7 @@ class Outbox:
         self._level = Level.FLOWING
         self._behind = False  # whether the level is another
         self._hurdle = False  # not open, or not flowing: the one question of the hot path
-        self._run: Run[Receiver] | None = None  # what only this socket is sent in this turn
+        self._run: Run | None = None  # what only this socket is sent in this turn
 
     # Sending
 
@@ -91,6 +91,26 @@ class Outbox:
             head, payload = parts(message)
         return self._put(head, payload, compress)
 
+    def ping(self, data: Message = b"") -> int:
+        """Send a Ping of at most 125 bytes. Returns what `send` returns."""
+        payload = _control_payload(data)
+        return self._put(control_header(Opcode.PING, payload), payload, False)
+
+    def pong(self, data: Message = b"") -> int:
+        """Send a Pong nobody asked for, of at most 125 bytes; pings are answered without your help."""
+        payload = _control_payload(data)
+        return self._put(control_header(Opcode.PONG, payload), payload, False)
+
+    def publish(self, topic: str, message: Message, compress: bool = False) -> int:
+        """
+        Send a message to all who hear `topic`, but for this socket (see `publish_to_self`).
+
+        The socket need not hear the topic itself, and may be closed. Returns the worst that happens to a receiver: 0
+        when somebody misses it or nobody listens, -1 when somebody is behind, else the bytes of the payload.
+        """
+        sender = None if self._handler.publish_to_self else self
+        return self._turn.publish(sender, topic, message, compress)
+
     def _put(self, head: bytes, payload: bytes, compress: bool) -> int:
         """Queue one frame for the end of the turn. Returns what `send` returns."""
         if self._hurdle and self._refuses():
@@ -100,13 +120,13 @@ class Outbox:
         run = self._run
         if run is None or self._turn.topics.dirty or run.compress is not compress:
             run = self._open_run(compress)
-        run.append(head)
-        run.append(payload)
+        run.pieces.append(head)
+        run.pieces.append(payload)
         size = len(payload)
         self._turn.count(size)
         return BACKPRESSURE if self._hurdle else size
 
-    def _open_run(self, compress: bool) -> Run[Receiver]:
+    def _open_run(self, compress: bool) -> Run:
         run = self._run = self._turn.topics.own(self, compress)
         self._turn.schedule()
         return run
@@ -124,8 +144,8 @@ class Outbox:
         self._hurdle = True
         if last_frame:
             run = self._open_run(False)
-            run.append(last_frame)
-            run.append(b"")
+            run.pieces.append(last_frame)
+            run.pieces.append(b"")
         self._turn.topics.unsubscribe_all(self)
 
     def _buffered(self) -> int:
@@ -261,3 +281,11 @@ class Outbox:
             self._behind = level is not Level.FLOWING
             self._hurdle = not self._open or self._behind
             self._turn.topics.set_level(self, level)
+
+
+def _control_payload(data: object) -> bytes:
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"a ping or pong expects str, bytes, bytearray or memoryview, got {type(data).__name__}")

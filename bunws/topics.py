@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection
 from operator import attrgetter
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, TypeAlias
 
 
 __all__ = ["BACKPRESSURE", "DROPPED", "Group", "Level", "Run", "Topic", "Topics"]
 
-S = TypeVar("S", bound=Hashable)
+# Any hashable object. It is no type parameter, since extension types (topics.pxd) cannot be generic.
+Subscriber: TypeAlias = Any
+
+# The own lists of those who were settled, or sent something of their own.
+Owed: TypeAlias = "dict[Subscriber, list[Run]]"
 
 
 class Level(enum.IntEnum):
@@ -39,64 +43,67 @@ DROPPED: Final = 0
 _position = attrgetter("position")
 
 
-class Run(list[bytes], Generic[S]):
+class Run:
     """Messages of one sender to one topic (or of the server to one subscriber) that follow each other directly."""
 
     # Made once per message in the worst case, and filled in by `Topics`: an `__init__` would cost half as much again.
-    __slots__ = ("code", "compress", "forms", "position", "sender", "topic")
+    __slots__ = ("code", "compress", "forms", "pieces", "position", "sender", "topic")
 
-    topic: Topic[S]
-    sender: S | None
+    pieces: list[bytes]  # header, payload, header, payload, …
+    topic: Topic
+    sender: Subscriber | None
     compress: bool
     position: int  # among all runs of the turn
     code: int | None  # what `publish` answers in place of the bytes
     forms: dict[object, bytes]  # if `compress`: other wire forms of it, for the room that makes them
 
 
-class Topic(Generic[S]):
+class Topic:
     """One topic: its subscribers, and what was published to it in this turn."""
 
     __slots__ = ("behind", "name", "over", "runs", "subscribers")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.subscribers: set[S] = set()
+        self.subscribers: set[Subscriber] = set()
         self.behind = 0  # of the subscribers, those at BEHIND or OVER
         self.over = 0  # of the subscribers, those at OVER
-        self.runs: list[Run[S]] = []
+        self.runs: list[Run] = []
 
 
-class Group(Generic[S]):
+class Group:
     """Subscribers that hear the same topics of this turn, by what they get of the runs."""
 
     __slots__ = ("dropped", "partial", "receivers", "runs")
 
-    def __init__(self, runs: list[Run[S]], receivers: set[S], partial: dict[S, int], dropped: set[S]) -> None:
+    def __init__(
+        self, runs: list[Run], receivers: set[Subscriber], partial: dict[Subscriber, int], dropped: set[Subscriber]
+    ) -> None:
         self.runs = runs
         self.receivers = receivers  # all of them
         self.partial = partial  # all but their own, from the position on that stands here
         self.dropped = dropped  # none, since they are over their limit
 
 
-class Topics(Generic[S]):
+class Topics:
     """The memberships of one server, and the runs of its current turn."""
 
     def __init__(self) -> None:
-        self._topics: dict[str, Topic[S]] = {}
-        self._memberships: dict[S, set[Topic[S]]] = {}
-        self._levels: dict[S, Level] = {}  # of those that are not FLOWING
+        self._topics: dict[str, Topic] = {}
+        self._memberships: dict[Subscriber, set[Topic]] = {}
+        self._levels: dict[Subscriber, Level] = {}  # of those that are not FLOWING
         # The turn.
-        self._apart = Topic[S]("")  # the topic of runs that only one subscriber is owed
-        self.open: Run[S] | None = None  # the run that a publisher may append to
-        self.dirty: set[Topic[S]] = set()  # topics with runs
+        self._apart = Topic("")  # the topic of runs that only one subscriber is owed
+        self.open: Run | None = None  # the run that a publisher may append to
+        self.dirty: set[Topic] = set()  # topics with runs
         self._next_position = 0
-        self._owed: dict[S, list[Run[S]]] = {}  # the own lists of those that were settled
-        self._missed: set[S] = set()  # who was over the limit when it was settled, and missed something
-        self._since: dict[S, int] = {}  # … and the position from which on they share again
+        self._owed: Owed = {}  # the own lists of those that were settled
+        self._missed: set[Subscriber] = set()  # who was over the limit when it was settled, and missed something
+        self._since: dict[Subscriber, int] = {}  # … and the position from which on they share again
 
     # Membership
 
-    def subscribe(self, subscriber: S, name: str) -> None:
+    def subscribe(self, subscriber: Subscriber, name: str) -> None:
         """From now on `subscriber` hears `name`; nothing happens when it does already."""
         topic = self._topics.get(name)
         if topic is None:
@@ -108,9 +115,9 @@ class Topics(Generic[S]):
         self.open = None
         topic.subscribers.add(subscriber)
         self._memberships.setdefault(subscriber, set()).add(topic)
-        self._count(topic, self._levels.get(subscriber, Level.FLOWING), +1)
+        _count(topic, self._levels.get(subscriber, Level.FLOWING), +1)
 
-    def unsubscribe(self, subscriber: S, name: str) -> bool:
+    def unsubscribe(self, subscriber: Subscriber, name: str) -> bool:
         """It still gets what was published before. Returns whether it was subscribed."""
         topic = self._topics.get(name)
         if topic is None or subscriber not in topic.subscribers:
@@ -124,14 +131,14 @@ class Topics(Generic[S]):
         self._leave(subscriber, topic)
         return True
 
-    def unsubscribe_all(self, subscriber: S) -> None:
+    def unsubscribe_all(self, subscriber: Subscriber) -> None:
         """Leave every topic; what was published before is still owed."""
         if self.dirty:
             self.settle(subscriber)
         for topic in self._memberships.pop(subscriber, ()):
             self._leave(subscriber, topic)
 
-    def forget(self, subscriber: S) -> None:
+    def forget(self, subscriber: Subscriber) -> None:
         """The subscriber is gone: it leaves every topic and is owed nothing."""
         for topic in self._memberships.pop(subscriber, ()):
             self._leave(subscriber, topic)
@@ -140,15 +147,15 @@ class Topics(Generic[S]):
         self._since.pop(subscriber, None)
         self._missed.discard(subscriber)
 
-    def is_subscribed(self, subscriber: S, name: str) -> bool:
+    def is_subscribed(self, subscriber: Subscriber, name: str) -> bool:
         topic = self._topics.get(name)
         return topic is not None and subscriber in topic.subscribers
 
-    def topics_of(self, subscriber: S) -> list[str]:
+    def topics_of(self, subscriber: Subscriber) -> list[str]:
         """The names of its topics, sorted."""
         return sorted(topic.name for topic in self._memberships.get(subscriber, ()))
 
-    def size_of(self, subscriber: S) -> int:
+    def size_of(self, subscriber: Subscriber) -> int:
         """How many topics it hears."""
         return len(self._memberships.get(subscriber, ()))
 
@@ -161,7 +168,7 @@ class Topics(Generic[S]):
         """How many topics have a subscriber (or, within a turn, had one)."""
         return len(self._topics)
 
-    def set_level(self, subscriber: S, level: Level) -> None:
+    def set_level(self, subscriber: Subscriber, level: Level) -> None:
         """How far behind `subscriber` is from now on; this is what the answers of `publish` are made of."""
         old = self._levels.get(subscriber, Level.FLOWING)
         if level is old:
@@ -170,8 +177,8 @@ class Topics(Generic[S]):
             self.settle(subscriber)  # what was dropped for it stays dropped, and what was accepted accepted
         self.open = None
         for topic in self._memberships.get(subscriber, ()):
-            self._count(topic, old, -1)
-            self._count(topic, level, +1)
+            _count(topic, old, -1)
+            _count(topic, level, +1)
         if level is Level.FLOWING:
             del self._levels[subscriber]
         else:
@@ -179,7 +186,7 @@ class Topics(Generic[S]):
 
     # The turn
 
-    def publish(self, sender: S | None, name: str, compress: bool) -> Run[S] | None:
+    def publish(self, sender: Subscriber | None, name: str, compress: bool) -> Run | None:
         """
         The run to append a message to: everybody who hears `name` now, but for `sender`, is owed it.
 
@@ -192,7 +199,8 @@ class Topics(Generic[S]):
         subscribers = topic.subscribers
         if len(subscribers) == 1 and sender in subscribers:
             return None
-        run: Run[S] = Run()
+        run = Run()
+        run.pieces = []
         run.topic = topic
         run.sender = sender
         run.compress = compress
@@ -207,7 +215,7 @@ class Topics(Generic[S]):
         self.open = run
         return run
 
-    def code(self, sender: S | None, topic: Topic[S]) -> int | None:
+    def code(self, sender: Subscriber | None, topic: Topic) -> int | None:
         """What `publish` answers now: the worst that happens to anybody; None when all take it at once."""
         behind, over = topic.behind, topic.over
         if behind and sender is not None and sender in self._levels and sender in topic.subscribers:
@@ -215,7 +223,7 @@ class Topics(Generic[S]):
             over -= self._levels[sender] is Level.OVER
         return DROPPED if over else BACKPRESSURE if behind else None
 
-    def own(self, subscriber: S, compress: bool) -> Run[S]:
+    def own(self, subscriber: Subscriber, compress: bool) -> Run:
         """The run for what only `subscriber` is sent: it comes behind all that it is owed so far."""
         if self.dirty:
             self.settle(subscriber)
@@ -224,20 +232,22 @@ class Topics(Generic[S]):
             owed = self._owed[subscriber] = []
         elif owed and owed[-1].topic is self._apart and owed[-1].compress is compress:
             return owed[-1]
-        run: Run[S] = Run()
+        run = Run()
+        run.pieces = []
         run.topic = self._apart
+        run.sender = None
         run.compress = compress
         if compress:
             run.forms = {}
         owed.append(run)
         return run
 
-    def size_of_own(self, subscriber: S) -> int:
+    def size_of_own(self, subscriber: Subscriber) -> int:
         """The bytes in the runs that only `subscriber` is sent, in this turn so far."""
         owed = self._owed.get(subscriber, ())
-        return sum(sum(map(len, run)) for run in owed if run.topic is self._apart)
+        return sum([sum(map(len, run.pieces)) for run in owed if run.topic is self._apart])
 
-    def settle(self, subscriber: S) -> None:
+    def settle(self, subscriber: Subscriber) -> None:
         """Move the runs that `subscriber` is owed so far to its own list."""
         owed = self._owed.setdefault(subscriber, [])
         since = self._since.get(subscriber, 0)
@@ -252,7 +262,7 @@ class Topics(Generic[S]):
         elif heard:
             self._missed.add(subscriber)
 
-    def collect(self) -> tuple[list[Group[S]], dict[S, list[Run[S]]]]:
+    def collect(self) -> tuple[list[Group], Owed]:
         """
         End the turn: the groups that share, and the own lists, which come first for those that have both.
 
@@ -265,7 +275,7 @@ class Topics(Generic[S]):
             self._owed, self._since = {}, {}
         if not dirty:
             return [], owed
-        groups = list(self._groups(dirty, since, owed))
+        groups = self._groups(dirty, since, owed)
         if self._missed:
             groups.append(Group([], set(), {}, self._missed))
             self._missed = set()
@@ -276,20 +286,19 @@ class Topics(Generic[S]):
 
     # Private
 
-    def _groups(self, dirty: set[Topic[S]], since: dict[S, int], owed: dict[S, list[Run[S]]]) -> Iterable[Group[S]]:
+    def _groups(self, dirty: set[Topic], since: dict[Subscriber, int], owed: Owed) -> list[Group]:
         if len(dirty) == 1:
             (topic,) = dirty
-            yield self._group(topic.runs, topic.subscribers, since, owed)
-            return
-        everybody = set[S]().union(*[topic.subscribers for topic in dirty])
+            return [self._group(topic.runs, topic.subscribers, since, owed)]
+        everybody: set[Subscriber] = set().union(*[topic.subscribers for topic in dirty])
         if len(everybody) == sum([len(topic.subscribers) for topic in dirty]):
-            for topic in dirty:  # nobody hears two of them
-                yield self._group(topic.runs, topic.subscribers, since, owed)
-            return
-        sharing: dict[frozenset[Topic[S]], set[S]] = {}
+            # Nobody hears two of them.
+            return [self._group(topic.runs, topic.subscribers, since, owed) for topic in dirty]
+        sharing: dict[frozenset[Topic], set[Subscriber]] = {}
         memberships = self._memberships
         for subscriber in everybody:
             sharing.setdefault(frozenset(memberships[subscriber] & dirty), set()).add(subscriber)
+        groups = []
         for topics, subscribers in sharing.items():
             if len(subscribers) == 1:
                 (one,) = subscribers
@@ -298,49 +307,51 @@ class Topics(Generic[S]):
                     runs = [run for run in _merge(topics, since.get(one, 0)) if run.sender is not one]
                     owed.setdefault(one, []).extend(runs)
                     continue
-            yield self._group(_merge(topics, 0), subscribers, since, owed)
+            groups.append(self._group(_merge(topics, 0), subscribers, since, owed))
+        return groups
 
-    def _group(
-        self, runs: list[Run[S]], subscribers: set[S], since: dict[S, int], owed: dict[S, list[Run[S]]]
-    ) -> Group[S]:
-        apart = {run.sender for run in runs if run.sender is not None}
+    def _group(self, runs: list[Run], subscribers: set[Subscriber], since: dict[Subscriber, int], owed: Owed) -> Group:
+        apart = {run.sender for run in runs if run.sender is not None} & subscribers
         if owed:
-            apart.update(owed)
-        apart &= subscribers
-        over = set[S]()
-        if self._levels:
-            over = {one for one, level in self._levels.items() if level is Level.OVER} & subscribers
+            apart |= owed.keys() & subscribers
+        over: set[Subscriber] = set()
+        if self._levels and any([run.topic.over for run in runs]):
+            over = {one for one in self._levels.keys() & subscribers if self._levels[one] is Level.OVER}
             apart -= over
         if not apart and not over:
             return Group(runs, subscribers, {}, over)
         everybody_apart = len(apart) == len(subscribers)
-        receivers = set[S]() if everybody_apart else subscribers - apart - over
+        receivers: set[Subscriber] = set() if everybody_apart else subscribers - apart - over
         partial = {one: since.get(one, 0) for one in apart} if since else dict.fromkeys(apart, 0)
         # Whoever went over the limit in this turn has what came before in its own list.
-        dropped = {
-            one for one in over if any(run.sender is not one for run in runs if run.position >= since.get(one, 0))
-        }
+        dropped = {one for one in over if _has_other(runs, one, since.get(one, 0))}
         return Group(runs, receivers, partial, dropped)
 
-    def _leave(self, subscriber: S, topic: Topic[S]) -> None:
+    def _leave(self, subscriber: Subscriber, topic: Topic) -> None:
         self.open = None
         topic.subscribers.remove(subscriber)
-        self._count(topic, self._levels.get(subscriber, Level.FLOWING), -1)
+        _count(topic, self._levels.get(subscriber, Level.FLOWING), -1)
         if not topic.subscribers:
             # An empty topic goes at once, so that nobody can fill the memory with names.
             del self._topics[topic.name]
 
-    @staticmethod
-    def _count(topic: Topic[S], level: Level, change: int) -> None:
-        if level >= Level.BEHIND:
-            topic.behind += change
-            if level is Level.OVER:
-                topic.over += change
+
+def _count(topic: Topic, level: Level, change: int) -> None:
+    """One subscriber more or less, of this level."""
+    if level is not Level.FLOWING:
+        topic.behind += change
+        if level is Level.OVER:
+            topic.over += change
 
 
-def _merge(topics: Collection[Topic[S]], since: int) -> list[Run[S]]:
+def _has_other(runs: list[Run], subscriber: Subscriber, since: int) -> bool:
+    """Whether any of these runs, from a position on, is not of `subscriber` itself."""
+    return any([run.sender is not subscriber for run in runs if run.position >= since])
+
+
+def _merge(topics: Collection[Topic], since: int) -> list[Run]:
     """The runs of these topics from a position on, in the order of the calls."""
-    runs: list[Run[S]] = []
+    runs: list[Run] = []
     for topic in topics:
         runs += topic.runs[bisect_left(topic.runs, since, key=_position) :] if since else topic.runs
     if len(topics) > 1:

@@ -40,7 +40,6 @@ MAX_LOOKS: Final = 4
 
 SMALL: Final = 8 * 1024  # bytes that may be copied twice
 
-_plain = b"".join
 _position = attrgetter("position")
 
 
@@ -92,7 +91,7 @@ class Turn:
     """The current turn of one server."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], aside: Aside) -> None:
-        self.topics = Topics[Receiver]()
+        self.topics = Topics()
         #: Whether any receiver may have a deflater; without, `compress=True` means nothing.
         self.deflates = False
         self._call_soon = call_soon
@@ -129,8 +128,8 @@ class Turn:
                 return DROPPED
             if not self._scheduled:
                 self.schedule()
-        run.append(head)
-        run.append(payload)
+        run.pieces.append(head)
+        run.pieces.append(payload)
         code = run.code
         self._size += 2 + size
         if self._size >= TURN_LIMIT or size >= LARGE_MESSAGE:
@@ -179,7 +178,7 @@ class Turn:
         groups, owed = self.topics.collect()
         self._size = 0
         for group in groups:
-            if self.deflates and any(run.compress for run in group.runs):
+            if self.deflates and any([run.compress for run in group.runs]):
                 self._flush_deflated(group, owed)
                 continue
             try:
@@ -211,11 +210,11 @@ class Turn:
                 self._deliver(receiver, runs, b"")
                 continue
             try:
-                receiver.deliver_own(_plain(runs[0]) if len(runs) == 1 else _plain(map(_plain, runs)))
+                receiver.deliver_own(_encode(runs, None))
             except Exception as exc:
                 self._broken(receiver, exc)
 
-    def _flush_deflated(self, group: Group[Receiver], owed: dict[Receiver, list[Run[Receiver]]]) -> None:
+    def _flush_deflated(self, group: Group, owed: dict[Receiver, list[Run]]) -> None:
         """The same for a group in which something is to be compressed: one buffer per wire form."""
         buffers: dict[MessageDeflater | None, _Buffer] = {}
         lates: dict[MessageDeflater, Late] = {}
@@ -245,14 +244,14 @@ class Turn:
         for receiver in group.dropped:
             receiver.dropped()
 
-    def _deliver(self, receiver: Receiver, own: list[Run[Receiver]] | None, shared: bytes | Late) -> None:
+    def _deliver(self, receiver: Receiver, own: list[Run] | None, shared: bytes | Late) -> None:
         """Its own list, then its share."""
         data: bytes | Late = b""
         try:
             if own is not None:
                 receiver.delivered_own()
                 deflater = receiver.deflater
-                if deflater is not None and (deflater.jobs or _is_late(own)) and any(run.compress for run in own):
+                if deflater is not None and (deflater.jobs or _is_late(own)) and any([run.compress for run in own]):
                     data = self._late(own, deflater)
                 else:
                     data = _encode(own, deflater)
@@ -268,9 +267,9 @@ class Turn:
         except Exception as exc:
             self._broken(receiver, exc)
 
-    def _late(self, runs: list[Run[Receiver]], deflater: MessageDeflater) -> Late:
+    def _late(self, runs: list[Run], deflater: MessageDeflater) -> Late:
         """Have these runs encoded beside the loop."""
-        late = Late(sum(sum(map(len, run)) for run in runs), partial(_encode_aside, runs, deflater.aside()))
+        late = Late(sum([sum(map(len, run.pieces)) for run in runs]), partial(_encode_aside, runs, deflater.aside()))
         deflater.jobs += deflater.context_takeover
 
         def done(data: bytes) -> None:
@@ -294,19 +293,19 @@ def check_topic(name: object) -> None:
         raise ValueError("topic must not be empty")
 
 
-def _encode(runs: list[Run[Receiver]], deflater: MessageDeflater | None) -> bytes:
+def _encode(runs: list[Run], deflater: MessageDeflater | None) -> bytes:
     """The wire form of some runs."""
     if len(runs) == 1:
         return _encode_run(runs[0], deflater)
     return b"".join([_encode_run(run, deflater) for run in runs])
 
 
-def _is_late(runs: list[Run[Receiver]]) -> bool:
+def _is_late(runs: list[Run]) -> bool:
     # A message of that size is the last of its run, since it ends the turn.
-    return any(run.compress and run and len(run[-1]) >= LATE_MESSAGE for run in runs)
+    return any([run.compress and run.pieces and len(run.pieces[-1]) >= LATE_MESSAGE for run in runs])
 
 
-def _encode_aside(runs: list[Run[Receiver]], deflater: MessageDeflater) -> bytes:
+def _encode_aside(runs: list[Run], deflater: MessageDeflater) -> bytes:
     try:
         return _encode(runs, deflater)
     except Exception:  # such as a MemoryError
@@ -314,9 +313,9 @@ def _encode_aside(runs: list[Run[Receiver]], deflater: MessageDeflater) -> bytes
         return _encode(runs, None)
 
 
-def _encode_run(run: Run[Receiver], deflater: MessageDeflater | None) -> bytes:
+def _encode_run(run: Run, deflater: MessageDeflater | None) -> bytes:
     if deflater is None or not run.compress:
-        return b"".join(run)
+        return b"".join(run.pieces)
     if deflater.context_takeover:
         return _deflate(run, deflater)
     # Receivers of several groups may share it: those who hear this topic alone, and those who hear others too.
@@ -326,10 +325,10 @@ def _encode_run(run: Run[Receiver], deflater: MessageDeflater | None) -> bytes:
     return data
 
 
-def _deflate(run: Run[Receiver], deflater: MessageDeflater) -> bytes:
+def _deflate(run: Run, deflater: MessageDeflater) -> bytes:
     pieces: list[bytes] = []
-    for index in range(0, len(run), 2):
-        head, payload = run[index], run[index + 1]
+    for index in range(0, len(run.pieces), 2):
+        head, payload = run.pieces[index], run.pieces[index + 1]
         compressed = deflater.deflate(payload)
         if compressed is not None:
             # RFC 7692, 6.1: the "Per-Message Compressed" bit is RSV1 of the first, here the only, frame.
@@ -343,14 +342,14 @@ class _Buffer:
 
     __slots__ = ("_own", "_runs", "_starts", "whole")
 
-    def __init__(self, runs: list[Run[Receiver]], deflater: MessageDeflater | None) -> None:
+    def __init__(self, runs: list[Run], deflater: MessageDeflater | None) -> None:
         self._runs = runs
         self._own: dict[object, int | list[int]] | None = None
         if len(runs) == 1:
             self.whole = _encode_run(runs[0], deflater)
             self._starts = [0, len(self.whole)]
         else:
-            pieces = [_encode_run(run, deflater) for run in runs] if deflater is not None else list(map(_plain, runs))
+            pieces = [_encode_run(run, deflater) for run in runs]
             self.whole = b"".join(pieces)
             self._starts = [0, *accumulate(map(len, pieces))]
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from .errors import RAISED
-from .frames import CloseCode, Message, Opcode, check_close, close_frame, control_header
+from .frames import CloseCode, check_close, close_frame
 from .handler import Callback, Handler
 from .inbox import Inbox, as_awaitable
 from .outbox import ByteTransport, Outbox
@@ -159,16 +159,6 @@ class ServerWebSocket(Outbox, Generic[T]):
         """Like `send`, for bytes only."""
         return self.send(_bytes("send_binary", message), compress)
 
-    def ping(self, data: Message = b"") -> int:
-        """Send a Ping of at most 125 bytes. Returns what `send` returns."""
-        payload = _control_payload(data)
-        return self._put(control_header(Opcode.PING, payload), payload, False)
-
-    def pong(self, data: Message = b"") -> int:
-        """Send a Pong nobody asked for, of at most 125 bytes; pings are answered without your help."""
-        payload = _control_payload(data)
-        return self._put(control_header(Opcode.PONG, payload), payload, False)
-
     def cork(self, callback: Callable[[ServerWebSocket[T]], R]) -> R:
         """
         Call `callback(self)` and return what it returns.
@@ -205,16 +195,6 @@ class ServerWebSocket(Outbox, Generic[T]):
         if self._last_topics is not None:
             return topic in self._last_topics
         return self._turn.topics.is_subscribed(self, topic)
-
-    def publish(self, topic: str, message: Message, compress: bool = False) -> int:
-        """
-        Send a message to all who hear `topic`, but for this socket (see `publish_to_self`).
-
-        The socket need not hear the topic itself, and may be closed. Returns the worst that happens to a receiver: 0
-        when somebody misses it or nobody listens, -1 when somebody is behind, else the bytes of the payload.
-        """
-        sender = None if self._handler.publish_to_self else self
-        return self._turn.publish(sender, topic, message, compress)
 
     def publish_text(self, topic: str, message: str, compress: bool = False) -> int:
         """Like `publish`, for a `str` only."""
@@ -438,7 +418,3 @@ def _bytes(method: str, message: Binary) -> Binary:
     if not isinstance(message, bytes | bytearray | memoryview):
         raise TypeError(f"{method} expects bytes, bytearray or memoryview, got {type(message).__name__}")
     return message
-
-
-def _control_payload(data: Message) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(_bytes("a ping or pong", data))

@@ -21,10 +21,12 @@ from typing import IO, NamedTuple, Self
 from multidict import CIMultiDict
 
 import bunws
+import bunws.topics
 from bunws.timeouts import Patience
 
 
 __all__ = [
+    "COMPILED",
     "PATIENCE",
     "Answer",
     "RawClient",
@@ -34,6 +36,7 @@ __all__ = [
     "eventually",
     "hello",
     "quiet",
+    "stale_rooms",
     "until",
     "patience",
 ]
@@ -41,6 +44,21 @@ __all__ = [
 PATIENCE = 20.0  # seconds
 ROOT = Path(__file__).parent.parent
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+#: Whether the hot rooms run as Cython made them. Nobody can put a spy into their classes then.
+COMPILED = not bunws.topics.__file__.endswith(".py")
+
+
+def stale_rooms() -> list[str]:
+    """The rooms that were changed since they were compiled."""
+    package = Path(bunws.__file__).parent
+    return [
+        str(room.relative_to(package))
+        for types in sorted(package.rglob("*.pxd"))
+        for room in (types.with_suffix(".py"), types)
+        for built in types.parent.glob(f"{types.stem}.*.so")
+        if room.stat().st_mtime > built.stat().st_mtime
+    ]
 
 
 def hello(request: bunws.Request, server: bunws.Server) -> bunws.Response:

@@ -618,17 +618,21 @@ async def test_constructor_of_the_parser_takes_what_the_engine_gives_it() -> Non
         WSProtocol(*arguments, None)
 
 
+CLOSE_HEADER = 0x88
+
+
 async def test_every_failure_that_the_engine_translates_is_one_that_picows_tells(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: set[bytes] = set()
-    note_failure = engine.Engine._note_failure
+    write = engine._Facade.write
 
-    def spy(self: engine.Engine, wire: bytes) -> None:
-        told.add(wire[4 if wire[1] < 126 else 6 :])
-        note_failure(self, wire)
+    def spy(self: engine._Facade, wire: bytes) -> None:
+        if wire[0] == CLOSE_HEADER:
+            told.add(wire[4 if wire[1] < 126 else 6 :])
+        write(self, wire)
 
-    monkeypatch.setattr(engine.Engine, "_note_failure", spy)
+    monkeypatch.setattr(engine._Facade, "write", spy)
     async with serving(table(Closed())) as server:
         for broken, _ in FAILURES.values():
             async with connected(server) as client:

@@ -69,7 +69,7 @@ class Stage:
     def send(self, receiver: FakeReceiver, message: str) -> None:
         run = self.turn.topics.own(receiver, False)
         payload = message.encode()
-        run += [header(Opcode.TEXT, len(payload)), payload]
+        run.pieces += [header(Opcode.TEXT, len(payload)), payload]
         self.turn.schedule()
 
     @property

@@ -1,0 +1,51 @@
+# How the classes of turn.py look to the C compiler; see topics.pxd.
+
+cimport cython
+
+from .topics cimport Group, Run, Topics
+
+
+@cython.final
+cdef class Turn:
+    cdef object __weakref__
+    cdef readonly Topics topics
+    cdef public bint deflates
+    cdef object _call_soon
+    cdef object _aside
+    cdef readonly bint _scheduled
+    cdef int _looks
+    cdef Py_ssize_t _seen
+    cdef Py_ssize_t _size
+    cdef list _afterwards
+
+    @cython.locals(size=Py_ssize_t, run=Run, head=bytes, payload=bytes)
+    cpdef object publish(self, object sender, object name, object message, bint compress)
+
+    cpdef object count(self, Py_ssize_t size)
+
+    cpdef object schedule(self)
+
+    cpdef object _end(self)
+
+    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, data=bytes)
+    cpdef object flush(self)
+
+
+@cython.final
+cdef class _Buffer:
+    cdef dict _own
+    cdef list _runs
+    cdef list _starts
+    cdef readonly bytes whole
+
+    @cython.locals(starts=list)
+    cpdef bytes without(self, object receiver, Py_ssize_t since)
+
+    @cython.locals(run=Run)
+    cdef dict _index(self)
+
+
+@cython.locals(run=Run)
+cdef bytes _encode(list runs, object deflater)
+
+cdef bytes _encode_run(Run run, object deflater)
