@@ -6,6 +6,17 @@ cdef int _TEXT
 cdef int _BINARY
 
 
+cdef class _Extension:
+    pass
+
+
+cdef class _Reader(_Extension):
+    cdef Engine _engine
+    cdef object _get_buffer
+    cdef readonly object _parser
+    cdef readonly object buffer_updated
+
+
 cdef class Engine(picows.picows.WSListener):
     cdef public object ws
     cdef readonly object _handler

@@ -20,6 +20,9 @@ cdef class Outbox:
     cdef public bint _hurdle
     cdef public Run _run
 
+    @cython.locals(text=str, payload=bytes, size=Py_ssize_t, head=bytes)
+    cpdef object send(self, object message, bint compress=*)
+
     @cython.locals(run=Run, size=Py_ssize_t)
     cdef object _put(self, bytes head, bytes payload, bint compress)
 

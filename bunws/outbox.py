@@ -83,8 +83,9 @@ class Outbox:
         `compress`: deflate it, where that was negotiated and makes it shorter. Returns the bytes accepted, -1 behind
         backpressure, 0 when dropped. Raises TypeError for anything else.
         """
-        if message.__class__ is str:
-            payload = message.encode()
+        if type(message) is str:
+            text = message
+            payload = text.encode()
             size = len(payload)
             head = TEXT_HEADERS[size] if size < 126 else header(Opcode.TEXT, size)
         else:

@@ -199,7 +199,7 @@ class Topics:
         subscribers = topic.subscribers
         if len(subscribers) == 1 and sender in subscribers:
             return None
-        run = Run()
+        run = Run.__new__(Run)
         run.pieces = []
         run.topic = topic
         run.sender = sender
@@ -232,7 +232,7 @@ class Topics:
             owed = self._owed[subscriber] = []
         elif owed and owed[-1].topic is self._apart and owed[-1].compress is compress:
             return owed[-1]
-        run = Run()
+        run = Run.__new__(Run)
         run.pieces = []
         run.topic = self._apart
         run.sender = None

@@ -18,7 +18,7 @@ cdef class Turn:
     cdef Py_ssize_t _size
     cdef list _afterwards
 
-    @cython.locals(size=Py_ssize_t, run=Run, head=bytes, payload=bytes)
+    @cython.locals(text=str, payload=bytes, size=Py_ssize_t, head=bytes, run=Run)
     cpdef object publish(self, object sender, object name, object message, bint compress)
 
     cpdef object count(self, Py_ssize_t size)

@@ -108,8 +108,9 @@ class Turn:
 
         Returns the bytes of the payload, -1 when somebody is behind, 0 when somebody misses it or nobody listens.
         """
-        if message.__class__ is str:
-            payload = message.encode()
+        if type(message) is str:
+            text = message
+            payload = text.encode()
             size = len(payload)
             head = TEXT_HEADERS[size] if size < 126 else header(Opcode.TEXT, size)
         else:

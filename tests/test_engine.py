@@ -545,8 +545,8 @@ async def test_handlers_hear_pings_and_pongs_with_their_payload() -> None:
 def buffer_size(client_of: bunws.Server) -> int:
     """What the parser of the only socket has to read into."""
     (one,) = client_of._guests.engines
-    parser = one._transport.get_protocol()
-    return len(WSProtocol.get_buffer(parser, -1))
+    reader: Any = one._transport.get_protocol()
+    return len(reader._parser.get_buffer(-1))
 
 
 async def exchange(client: Client, message: bytes) -> None:
