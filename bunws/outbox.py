@@ -124,7 +124,7 @@ class Outbox:
         run.pieces.append(head)
         run.pieces.append(payload)
         size = len(payload)
-        self._turn.count(size)
+        self._turn.count(run, size)
         return BACKPRESSURE if self._hurdle else size
 
     def _open_run(self, compress: bool) -> Run:

@@ -10,6 +10,7 @@ cdef class Topic:
     cdef readonly Py_ssize_t behind
     cdef readonly Py_ssize_t over
     cdef public list runs
+    cdef public Py_ssize_t size
 
 
 @cython.final

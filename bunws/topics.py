@@ -61,7 +61,7 @@ class Run:
 class Topic:
     """One topic: its subscribers, and what was published to it in this turn."""
 
-    __slots__ = ("behind", "name", "over", "runs", "subscribers")
+    __slots__ = ("behind", "name", "over", "runs", "size", "subscribers")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -69,6 +69,7 @@ class Topic:
         self.behind = 0  # of the subscribers, those at BEHIND or OVER
         self.over = 0  # of the subscribers, those at OVER
         self.runs: list[Run] = []
+        self.size = 0  # bytes in the runs, as far as who appends to them counts
 
 
 class Group:
@@ -273,6 +274,7 @@ class Topics:
         self._next_position = 0
         if owed or dirty:
             self._owed, self._since = {}, {}
+            self._apart.size = 0
         if not dirty:
             return [], owed
         groups = self._groups(dirty, since, owed)
@@ -281,6 +283,7 @@ class Topics:
             self._missed = set()
         for topic in dirty:
             topic.runs = []
+            topic.size = 0
         self.dirty = set()
         return groups, owed
 

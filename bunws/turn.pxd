@@ -2,7 +2,12 @@
 
 cimport cython
 
-from .topics cimport Group, Run, Topics
+from .topics cimport Group, Run, Topic, Topics
+
+
+cdef Py_ssize_t _topic_limit
+cdef Py_ssize_t _turn_limit
+cdef Py_ssize_t _large_message
 
 
 @cython.final
@@ -21,7 +26,10 @@ cdef class Turn:
     @cython.locals(text=str, payload=bytes, size=Py_ssize_t, head=bytes, run=Run)
     cpdef object publish(self, object sender, object name, object message, bint compress)
 
-    cpdef object count(self, Py_ssize_t size)
+    cpdef object count(self, Run run, Py_ssize_t size)
+
+    @cython.locals(topic=Topic)
+    cdef bint _is_full(self, Run run, Py_ssize_t size)
 
     cpdef object schedule(self)
 

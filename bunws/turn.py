@@ -22,14 +22,16 @@ from .late import Late
 from .topics import BACKPRESSURE, DROPPED, Group, Run, Topics
 
 
-__all__ = ["Receiver", "Turn", "TURN_LIMIT", "LARGE_MESSAGE", "LATE_MESSAGE", "check_topic"]
+__all__ = ["Receiver", "Turn", "TOPIC_LIMIT", "TURN_LIMIT", "LARGE_MESSAGE", "LATE_MESSAGE", "check_topic"]
 
 logger = logging.getLogger("bunws")
 
-# A turn that has collected this many bytes, for whomever, is flushed at once, and so is a message of LARGE_MESSAGE
-# bytes and more (uWebSockets corks 16 KiB): memory stays bounded and the return codes honest.
-TURN_LIMIT: Final = 64 * 1024
+# A turn that has collected this many bytes for one topic, or for single sockets, or in all, is flushed at once, and so
+# is a message of LARGE_MESSAGE bytes (uWebSockets corks 16 KiB): memory stays bounded and the return codes honest.
+TOPIC_LIMIT: Final = 64 * 1024
+TURN_LIMIT: Final = 256 * 1024
 LARGE_MESSAGE: Final = 16 * 1024
+_topic_limit, _turn_limit, _large_message = TOPIC_LIMIT, TURN_LIMIT, LARGE_MESSAGE  # compiled, these are C integers
 
 # Bytes of a message that is deflated beside the loop, and delivered late (late.py): 1 MiB takes 19 ms, and nobody else
 # would be served meanwhile. Not below LARGE_MESSAGE, so that such a message is the last of its turn.
@@ -132,18 +134,23 @@ class Turn:
         run.pieces.append(head)
         run.pieces.append(payload)
         code = run.code
-        self._size += 2 + size
-        if self._size >= TURN_LIMIT or size >= LARGE_MESSAGE:
+        if self._is_full(run, size):
             self.flush()
             if code is None and self.topics.code(sender, run.topic) is not None:
                 code = BACKPRESSURE  # nobody missed it: all were flowing before, and the limit is soft
         return size if code is None else code
 
-    def count(self, size: int) -> None:
-        """A message of `size` bytes was added to what one receiver is owed."""
-        self._size += 2 + size  # a frame is never shorter, so empty messages count too
-        if self._size >= TURN_LIMIT or size >= LARGE_MESSAGE:
+    def count(self, run: Run, size: int) -> None:
+        """A message of `size` bytes was added to a run of what one receiver is owed."""
+        if self._is_full(run, size):
             self.flush()
+
+    def _is_full(self, run: Run, size: int) -> bool:
+        """Count a message of `size` bytes that was added to this run; whether the turn is to be flushed now."""
+        topic = run.topic
+        topic.size += 2 + size  # a frame is never shorter, so empty messages count too
+        self._size += 2 + size
+        return topic.size >= _topic_limit or self._size >= _turn_limit or size >= _large_message
 
     def schedule(self) -> None:
         """See to it that the turn ends in a flush; to be called by whoever adds the first thing to it."""

@@ -109,6 +109,6 @@ def test_a_room_has_at_most_600_lines(name: str) -> None:
 
 
 def test_the_walk_sees_imports_for_types_and_those_within_functions() -> None:
-    assert "asyncio" in set(imports_of("engine"))
-    assert "asyncio" not in set(imports_of("engine", for_types=False))
+    assert "asyncio" in set(imports_of("listener"))
+    assert "asyncio" not in set(imports_of("listener", for_types=False))
     assert "uvloop" in set(imports_of("thread"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, strategies as st
 
-from bunws.turn import LARGE_MESSAGE, TURN_LIMIT
+from bunws.turn import LARGE_MESSAGE, TOPIC_LIMIT
 from bunws.websocket import ServerWebSocket
 from tests.fakes import FakeServer
 
@@ -49,8 +49,8 @@ def test_many_small_ones_leave_when_the_turn_has_collected_its_limit(server: Fak
     sent = 0
     while not server.transports[ws].writes:
         sent += ws.send(b"\0" * 1000)
-        assert sent <= TURN_LIMIT + 1000
-    assert sent >= TURN_LIMIT
+        assert sent <= TOPIC_LIMIT + 1000
+    assert sent >= TOPIC_LIMIT
     assert b"".join(server.received(ws)) == b"\0" * sent
 
 

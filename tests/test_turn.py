@@ -9,7 +9,7 @@ import pytest
 from bunws.frames import Opcode, header
 from bunws.late import Late
 from bunws.topics import Level
-from bunws.turn import LARGE_MESSAGE, TURN_LIMIT, MessageDeflater, Turn
+from bunws.turn import LARGE_MESSAGE, TOPIC_LIMIT, TURN_LIMIT, MessageDeflater, Turn
 from tests.fakes import FakeLoop, frames
 
 
@@ -161,9 +161,34 @@ def test_a_turn_never_holds_more_than_its_limit_for_one_topic(stage: Stage) -> N
     while not stage.ann.writes:
         stage.publish(message)
         published += 1
-        assert published <= TURN_LIMIT / len(message) + 1
-    assert published >= TURN_LIMIT / len(message)
+        assert published <= TOPIC_LIMIT / len(message) + 1
+    assert published >= TOPIC_LIMIT / len(message)
     assert len(stage.ann.heard) == published
+
+
+def test_nor_more_than_another_in_all_however_many_topics(stage: Stage) -> None:
+    message = "x" * 1000
+    published = 0
+    while not stage.ann.writes:
+        name = f"room {published % 100}"
+        stage.turn.topics.subscribe(stage.ann, name)
+        stage.publish(message, name=name)
+        published += 1
+        assert published <= TURN_LIMIT / len(message) + 1
+    assert published >= TURN_LIMIT / (2 + len(message))
+    stage.loop.end_turn()
+    assert len(stage.ann.heard) == published
+
+
+def test_a_turn_counts_anew_behind_a_flush(stage: Stage) -> None:
+    for _ in range(3):
+        size = 0
+        while size + 1002 < TOPIC_LIMIT:
+            size += 2 + stage.publish("x" * 1000)
+        assert stage.ann.writes == []
+        stage.loop.end_turn()
+        assert len(stage.ann.writes) == 1
+        stage.ann.writes.clear()
 
 
 # Answers
