@@ -32,9 +32,15 @@ cdef class Engine(picows.picows.WSListener):
     cdef Py_ssize_t _inflated
     cdef object _inflater
     cdef Py_ssize_t _last_left
-    cdef bint _pressing
+    cdef bint _is_grown
+    cdef bint _is_grown_used
+    cdef bint _grown_read
+    cdef bint _has_tail
+    cdef Py_ssize_t _taken
     cdef bint _quick
     cdef bint _renew
     cdef int _stalled_ticks
+
+    cdef object _end_grown_read(self, picows.picows.WSFrame frame)
 
     cpdef on_ws_frame(self, picows.picows.WSTransport transport, picows.picows.WSFrame frame)

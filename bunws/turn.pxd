@@ -8,6 +8,7 @@ from .topics cimport Group, Run, Topic, Topics
 cdef Py_ssize_t _topic_limit
 cdef Py_ssize_t _turn_limit
 cdef Py_ssize_t _large_message
+cdef Py_ssize_t _huge_message
 
 
 @cython.final

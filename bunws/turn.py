@@ -22,7 +22,16 @@ from .late import Late
 from .topics import BACKPRESSURE, DROPPED, Group, Run, Topics
 
 
-__all__ = ["Receiver", "Turn", "TOPIC_LIMIT", "TURN_LIMIT", "LARGE_MESSAGE", "LATE_MESSAGE", "check_topic"]
+__all__ = [
+    "Receiver",
+    "Turn",
+    "TOPIC_LIMIT",
+    "TURN_LIMIT",
+    "LARGE_MESSAGE",
+    "HUGE_MESSAGE",
+    "LATE_MESSAGE",
+    "check_topic",
+]
 
 logger = logging.getLogger("bunws")
 
@@ -31,7 +40,13 @@ logger = logging.getLogger("bunws")
 TOPIC_LIMIT: Final = 64 * 1024
 TURN_LIMIT: Final = 256 * 1024
 LARGE_MESSAGE: Final = 16 * 1024
-_topic_limit, _turn_limit, _large_message = TOPIC_LIMIT, TURN_LIMIT, LARGE_MESSAGE  # compiled, these are C integers
+
+# Bytes of a message to one socket that is not copied behind its header: a second write costs less than the pages of a
+# copy (an echo of 1 MiB takes 0.88 instead of 1.11 ms of CPU; one of 128 KiB gains nothing).
+HUGE_MESSAGE: Final = 256 * 1024
+
+# Where this is compiled, these are C integers.
+_topic_limit, _turn_limit, _large_message, _huge_message = TOPIC_LIMIT, TURN_LIMIT, LARGE_MESSAGE, HUGE_MESSAGE
 
 # Bytes of a message that is deflated beside the loop, and delivered late (late.py): 1 MiB takes 19 ms, and nobody else
 # would be served meanwhile. Not below LARGE_MESSAGE, so that such a message is the last of its turn.
@@ -218,9 +233,19 @@ class Turn:
                 self._deliver(receiver, runs, b"")
                 continue
             try:
-                receiver.deliver_own(_encode(runs, None))
+                if len(runs[-1].pieces[-1]) >= _huge_message:
+                    self._deliver_huge(receiver, runs)
+                else:
+                    receiver.deliver_own(_encode(runs, None))
             except Exception as exc:
                 self._broken(receiver, exc)
+
+    @staticmethod
+    def _deliver_huge(receiver: Receiver, runs: list[Run]) -> None:
+        """Its own list, with the last message as it is, in a write of its own."""
+        payload = runs[-1].pieces.pop()
+        receiver.deliver_own(_encode(runs, None))
+        receiver.deliver(payload)
 
     def _flush_deflated(self, group: Group, owed: dict[Receiver, list[Run]]) -> None:
         """The same for a group in which something is to be compressed: one buffer per wire form."""

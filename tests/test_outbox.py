@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, strategies as st
 
-from bunws.turn import LARGE_MESSAGE, TOPIC_LIMIT
+from bunws.turn import HUGE_MESSAGE, LARGE_MESSAGE, TOPIC_LIMIT
 from bunws.websocket import ServerWebSocket
 from tests.fakes import FakeServer
 
@@ -42,6 +42,27 @@ def test_a_large_message_leaves_at_once(server: FakeServer) -> None:
     ws.send("before")
     ws.send(b"\0" * LARGE_MESSAGE)
     assert server.received(ws) == [b"before", b"\0" * LARGE_MESSAGE]
+
+
+def test_a_huge_message_is_written_as_it_is_behind_all_that_was_sent_before(server: FakeServer) -> None:
+    ws, message = server.connect(), b"\0" * HUGE_MESSAGE
+    ws.send("before")
+    assert ws.send(message) == HUGE_MESSAGE
+    ws.send("after")
+    server.loop.end_turn()
+    writes = server.transports[ws].writes
+    assert writes[0] == b"\x81\x06before\x82\x7f" + HUGE_MESSAGE.to_bytes(8, "big")
+    assert writes[1:] == [message, b"\x81\x05after"]
+
+
+def test_a_huge_message_that_is_not_taken_whole_keeps_its_place(server: FakeServer) -> None:
+    ws = server.connect(room=8)
+    message = b"\1" * HUGE_MESSAGE
+    assert [ws.send("x"), ws.send(message), ws.send("refused")] == [1, -1, 0]
+    server.transports[ws].read(1 << 30)
+    assert ws.send("y") == 1
+    server.loop.end_turn()
+    assert server.received(ws) == [b"x", message, b"y"]
 
 
 def test_many_small_ones_leave_when_the_turn_has_collected_its_limit(server: FakeServer) -> None:
