@@ -37,8 +37,8 @@ __all__ = ["CLOSE_TIMEOUT", "Engine", "Host"]
 
 logger = logging.getLogger("bunws")
 
-# The most that is read at once, and the most within a message that is larger than that. picows doubles its buffer when a
-# read fills it, and never gives the memory back.
+# The most that is read at once, and the most within a message that is larger than that. picows doubles its buffer when
+# a read fills it, and never gives the memory back.
 READ_SIZE: Final = 64 * 1024
 LARGE_READ_SIZE: Final = 256 * 1024
 
