@@ -265,6 +265,8 @@ class _Exchange:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._content: AsyncIterator[bytes] | None = None
+        self._reading: asyncio.Task[Event | None] | None = None  # the next piece of it
+        self._asking = asyncio.Lock()  # of who waits for that piece
         self._received = False  # all of it
         self._head: Response | None = None  # what is known before there is content
         self._answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
@@ -293,29 +295,25 @@ class _Exchange:
             if is_cancelled(exc):
                 raise
         finally:
-            self._over.set()
+            self._end()
             if self._watch is not None:
                 self._watch.cancel()
 
     # What the application calls
 
     async def receive(self) -> Event:
-        """The next event of the request: its content in pieces; behind that, when it comes to that, its end."""
+        """
+        The next event of the request: its content in pieces; behind that, when it comes to that, its end.
+
+        Several may wait at once, such as one for the content and one for the end, which nobody can tell apart: each
+        piece goes to one of them, in the order in which they have asked, and the end to all.
+        """
         if self._request.disconnected:
             self._leave()
-        if not (self._received or self._over.is_set()):
-            if self._content is None:
-                self._content = aiter(self._request.body)
-            try:
-                piece = await anext(self._content, None)
-            except (ClientDisconnected, HTTPError):  # the connection tells the client, if it is there
-                self._leave()
-            except RuntimeError:
-                if not self._over.is_set():  # else the response is out, and the connection waits for no content
-                    raise
-            else:
-                self._received = piece is None
-                return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+        async with self._asking:
+            event = await self._receive_content()
+        if event is not None:
+            return event
         if not self._over.is_set():
             if self._watch is None:
                 self._watch = asyncio.create_task(self._watch_client())
@@ -324,6 +322,34 @@ class _Exchange:
         # been closed."
         self._told = not self._complete
         return {"type": "http.disconnect"}
+
+    async def _receive_content(self) -> Event | None:
+        """The next piece; None: none is left, or it is over. For one at a time."""
+        if self._received or self._over.is_set():
+            return None
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        # Who waits may be cancelled, as Starlette does with who looks out for the end. Then the next gets what comes.
+        await asyncio.wait((self._reading,))
+        reading, self._reading = self._reading, None
+        if reading.cancelled():
+            return None
+        event = reading.result()
+        if event is None:
+            self._leave()
+        else:
+            self._received = not event["more_body"]
+        return event
+
+    async def _read(self) -> Event | None:
+        """The next piece, or the end of the content; None: it will not come."""
+        if self._content is None:
+            self._content = aiter(self._request.body)
+        try:
+            piece = await anext(self._content, None)
+        except (ClientDisconnected, HTTPError):  # the connection tells the client, if it is there
+            return None
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     async def send(self, event: Event) -> None:
         """
@@ -362,7 +388,7 @@ class _Exchange:
                 self._chunks.end(None)
         if not more:
             self._complete = True
-            self._over.set()
+            self._end()
 
     def _whole(self, head: Response, content: bytes) -> Response:
         length = head.headers.get("Content-Length")
@@ -391,9 +417,15 @@ class _Exchange:
             # subclass of OSError."
             raise ClientDisconnected("the client went away before it had the whole response")
 
+    def _end(self) -> None:
+        """It is over: tell all who wait."""
+        self._over.set()
+        if self._reading is not None:
+            self._reading.cancel()
+
     def _leave(self) -> None:
         """Nobody is there any more, or wants no more."""
-        self._over.set()
+        self._end()
         if self._chunks is not None:
             self._chunks.leave()
 
