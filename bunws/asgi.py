@@ -49,6 +49,10 @@ Lifespan: TypeAlias = Literal["auto", "on", "off"]
 _HTTP_VERSIONS: Final = {"version": "3.0", "spec_version": "2.3"}
 _LIFESPAN_VERSIONS: Final = {"version": "3.0", "spec_version": "2.0"}
 
+# Pieces of content that an application may send to HEAD behind the answer. One that listens is told by
+# "http.disconnect" that it is over; of those that do not, one without an end must not go on for ever.
+MAX_UNHEARD: Final = 100
+
 
 class AppHost(Protocol):
     """What an application needs of its server."""
@@ -380,7 +384,9 @@ class _Exchange:
             self._answer_with(self._whole(head, content))
         else:
             if self._chunks is None:
-                self._chunks = _Chunks(self._leave)
+                # RFC 9110, 9.3.2: to HEAD "the server MUST NOT send content in the response"; 6.4.1 has the statuses.
+                is_heard = self._request.method != "HEAD" and head.status not in (204, 205, 304)
+                self._chunks = _Chunks(self._leave, may_drop=0 if is_heard else MAX_UNHEARD)
                 self._answer_with(Response(self._chunks, head.status, head.headers))
             await self._chunks.put(content)
             self._check_client()
@@ -410,7 +416,10 @@ class _Exchange:
         self._leave()
 
     def _check_client(self) -> None:
-        if self._over.is_set() or self._request.disconnected:
+        # Who answers HEAD goes on to its end, which may be more than content: an error here would have Starlette's
+        # BaseHTTPMiddleware cancel the background tasks.
+        is_unheard = self._chunks is not None and self._chunks.may_drop > 0
+        if self._request.disconnected or (self._over.is_set() and not is_unheard):
             self._leave()
             self._told = True
             # "If send() is called on a disconnected client connection, the server should raise a server-specific
@@ -447,7 +456,8 @@ class _Exchange:
 class _Chunks:
     """The content of a response on its way from `send` to the connection: one chunk at a time."""
 
-    def __init__(self, left: Callable[[], None]) -> None:
+    def __init__(self, left: Callable[[], None], *, may_drop: int) -> None:
+        self.may_drop = may_drop  # chunks that it is no news for that nobody takes them
         self._left = left  # called when the connection wants no more
         self._chunk = b""
         self._error: BaseException | None = None
@@ -463,7 +473,10 @@ class _Chunks:
         while self._chunk and not self._is_left:
             self._emptied.clear()
             await self._emptied.wait()
-        if chunk and not self._is_left:
+        if self._is_left:
+            self.may_drop -= 1
+            await asyncio.sleep(0)  # nobody slows it down, and others want their turn
+        elif chunk:
             self._chunk = chunk
             self._filled.set()
 

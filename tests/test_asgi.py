@@ -785,6 +785,73 @@ async def test_a_background_task_runs_behind_the_response_and_the_server_waits_f
     assert done == ["work"]
 
 
+async def passing(request: StarletteRequest, call_next: Any) -> Any:
+    """A middleware that changes nothing."""
+    return await call_next(request)
+
+
+async def run_behind(answer: Callable[[BackgroundTask], StarletteResponse], method: str, is_wrapped: bool) -> None:
+    """Returns when the background task of a response has run."""
+    done = asyncio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    async def app(request: StarletteRequest) -> StarletteResponse:
+        return answer(BackgroundTask(work))
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=passing)] if is_wrapped else []
+    async with answering(Starlette(routes=[Route("/", app)], middleware=middleware)) as client:
+        assert (await client.request(method, "/")).status_code == 200
+        async with asyncio.timeout(PATIENCE):
+            await done.wait()
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_background_task_runs_behind_the_answer_to_head_as_to_get(method: str, is_wrapped: bool) -> None:
+    def plain(task: BackgroundTask) -> StarletteResponse:
+        return PlainTextResponse("hello", background=task)
+
+    async def pieces() -> AsyncIterator[str]:
+        for _ in range(5):
+            yield "x"
+
+    def streamed(task: BackgroundTask) -> StarletteResponse:
+        return StreamingResponse(pieces(), background=task)
+
+    async def endless_pieces() -> AsyncIterator[str]:
+        while True:
+            yield "x"
+            await asyncio.sleep(0)
+
+    def endless(task: BackgroundTask) -> StarletteResponse:
+        return StreamingResponse(endless_pieces(), background=task)
+
+    await run_behind(plain, method, is_wrapped)
+    await run_behind(streamed, method, is_wrapped)
+    if method == "HEAD":
+        await run_behind(endless, method, is_wrapped)
+
+
+async def test_an_application_that_does_not_listen_and_answers_head_without_end_is_told_by_an_oserror() -> None:
+    errors: list[OSError] = []
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        try:
+            while True:
+                await send(content(b"x", more=True))
+        except OSError as exc:
+            errors.append(exc)
+            raise
+
+    async with answering(app) as client:
+        assert (await client.head("/")).status_code == 200
+        await until(lambda: errors)
+
+
 async def test_what_a_background_task_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         raise LookupError("secret")
