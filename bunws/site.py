@@ -86,10 +86,11 @@ class Site:
         return self._error(exc) if self._error is not None else None
 
     def prepare(self, request: Request, response: Response) -> Response:
+        whole = response
         if response._is_stream and isinstance(response._body, File):
-            response = answer_file(request, response)
+            response = answer_file(request, whole)
         if self._coder is not None:
-            response = self._coder.encode(request.headers, request.method, response)
+            response = self._coder.encode(request.headers, request.method, response, whole)
         return response
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:

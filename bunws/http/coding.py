@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 from multidict import CIMultiDict, MultiMapping
 from zlib_ng import zlib_ng
 
+from .files import File
 from .headers import is_token, tokens
 from .response import Response
 from .stream import Stream, StreamInit
@@ -50,7 +51,8 @@ TYPES: Final = (
 )
 _EVENT_STREAM: Final = "text/event-stream"
 
-# RFC 9110, 6.4.1 and 15.3.6: no content. 15.3.7: a part of what a representation is, byte by byte.
+# RFC 9110, 6.4.1 and 15.3.6: no content. 15.3.7: a part of what a representation is, byte by byte. Of 206 it says, and
+# 15.4.5 of 304: a server MUST generate a Vary that "would have been sent in a 200 (OK) response to the same request".
 _LEFT_ALONE: Final = frozenset({204, 205, 206, 304})
 
 # RFC 9110, 8.4 and 14.4; RFC 9530. Who coded the content, cut it or summed it up wants these bytes to be sent.
@@ -340,16 +342,23 @@ class ContentCoder:
     def __repr__(self) -> str:
         return f"<ContentCoder {' '.join(coding.name for coding, _ in self._options.codings)}>"
 
-    def encode(self, request_headers: MultiMapping[str], method: str, response: Response) -> Response:
+    def encode(
+        self, request_headers: MultiMapping[str], method: str, response: Response, whole: Response | None = None
+    ) -> Response:
         """
         The response as this client is to get it: the same object, or a copy that takes its body over.
+
+        `whole` is what a 206 or 304 was made of, where that is known: the 200 in its place.
 
         Where the answer depends on Accept-Encoding, it says so in Vary. One that is compressed has a weak ETag. A body
         of 128 KiB and more becomes a stream; it is compressed while it is sent.
         """
         body, status = response.body, response.status
+        choice = self._choice_of(request_headers)
         if status in _LEFT_ALONE:
-            return _not_modified(request_headers, response) if status == 304 else response
+            if status not in (206, 304) or not self._may_code(whole or response, choice):
+                return response
+            return _not_modified(request_headers, response) if status == 304 else _vary(response)
         if body is None:
             # To HEAD there may be none where GET has one; whether that would be compressed nobody knows.
             is_possible = method == "HEAD" and self._is_listed(response.headers.get("Content-Type", ""))
@@ -359,8 +368,6 @@ class ContentCoder:
             is_small = len(body) < self._options.threshold
         elif not self._options.streams:
             return response
-        accepted = request_headers.getall("Accept-Encoding", None)
-        choice = _UNASKED if accepted is None else self._choice(",".join(accepted))
         # RFC 9110, 12.5.3: without a coding a representation is acceptable "unless specifically excluded". If so, what
         # is small or does not shrink is compressed too.
         if choice.identity and (is_small or not self._is_listed(response.headers.get("Content-Type", ""))):
@@ -370,6 +377,21 @@ class ContentCoder:
         if isinstance(body, bytes):
             return self._encode_bytes(response, body, choice)
         return self._encode_stream(response, body, choice)
+
+    def _choice_of(self, request_headers: MultiMapping[str]) -> _Choice:
+        accepted = request_headers.getall("Accept-Encoding", None)
+        return _UNASKED if accepted is None else self._choice(",".join(accepted))
+
+    def _may_code(self, whole: Response, choice: _Choice) -> bool:
+        """Whether a 200 might be compressed, of which there is no more than what `whole` says."""
+        body, status = whole.body, whole.status
+        if not (body is None or isinstance(body, bytes) or self._options.streams):
+            return False
+        content_type = whole.headers.get("Content-Type", body.content_type if isinstance(body, File) else "")
+        # 304 does not tell the type, and a 206 of several parts tells another.
+        is_untold = (status == 304 and not content_type) or (status == 206 and content_type.startswith("multipart/"))
+        is_possible = is_untold or self._is_listed(content_type) or not choice.identity
+        return is_possible and _is_free(whole, is_part=status == 206)
 
     def _encode_bytes(self, response: Response, body: bytes, choice: _Choice) -> Response:
         if choice.coding is None or not body:
@@ -433,10 +455,10 @@ _UNASKED: Final = _Choice(None, None, True)
 # Copies
 
 
-def _is_free(response: Response) -> bool:
-    """Whether the content may be coded."""
+def _is_free(response: Response, is_part: bool = False) -> bool:
+    """Whether the content may be coded, or that of which it `is_part`."""
     headers = response.headers
-    if any(name in headers for name in _FIXED):
+    if any(name in headers for name in _FIXED if not (is_part and name == "Content-Range")):
         return False
     # RFC 9110, 7.7: a "no-transform" directive; it binds proxies, and says here what it says to them.
     return "Cache-Control" not in headers or "no-transform" not in tokens(headers.getall("Cache-Control"))
@@ -460,14 +482,13 @@ def _code(response: Response, coding: Coding, body: bytes | _CodedStream) -> Res
 
 def _not_modified(request_headers: MultiMapping[str], response: Response) -> Response:
     # RFC 9110, 15.4.5: "The server generating a 304 response MUST generate any of the following header fields that
-    # would have been sent in a 200 (OK) response to the same request: Content-Location, Date, ETag, and Vary". What
-    # that had been, the client says: it has a weak tag where the handler's is strong, so it was sent that compressed.
+    # would have been sent in a 200 (OK) response to the same request: Content-Location, Date, ETag, and Vary". Which
+    # ETag, the client says: it has a weak tag where the handler's is strong, so it was sent that compressed.
+    made = _vary(response)
     etag = response.headers.get("ETag", "")
     known = ",".join(request_headers.getall("If-None-Match", []))
-    if not etag.startswith('"') or f"W/{etag}" not in known or etag in known.replace(f"W/{etag}", ""):
-        return response
-    made = _vary(response)
-    _weaken(made.headers)
+    if f"W/{etag}" in known and etag not in known.replace(f"W/{etag}", ""):
+        _weaken(made.headers)
     return made
 
 
