@@ -72,6 +72,8 @@ class Site:
         self._guests.leave(connection)
 
     def answer(self, request: Request) -> object:
+        if self._coder is not None and "If-None-Match" in request.headers:
+            request.headers = self._coder.recognise(request.headers)
         if self._router is not None:
             match = self._router.match(request.method, request._target)
             if match is not None:

@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from multidict import CIMultiDict, MultiMapping
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 from zlib_ng import zlib_ng
 
 from .files import File
 from .headers import is_token, tokens
 from .response import Response
 from .stream import Stream, StreamInit
+from .tags import coded_tag, with_plain_tags
 
 
 __all__ = ["CODINGS", "Coding", "CodingOptions", "Compressor", "ContentCoder", "parse_compression", "weights"]
@@ -358,7 +359,7 @@ class ContentCoder:
         if status in _LEFT_ALONE:
             if status not in (206, 304) or not self._may_code(whole or response, choice):
                 return response
-            return _not_modified(request_headers, response) if status == 304 else _vary(response)
+            return _not_modified(request_headers, response, choice) if status == 304 else _vary(response)
         if body is None:
             # To HEAD there may be none where GET has one; whether that would be compressed nobody knows.
             is_possible = method == "HEAD" and self._is_listed(response.headers.get("Content-Type", ""))
@@ -377,6 +378,18 @@ class ContentCoder:
         if isinstance(body, bytes):
             return self._encode_bytes(response, body, choice)
         return self._encode_stream(response, body, choice)
+
+    def recognise(self, headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+        """
+        The fields of a request with If-None-Match as handlers are to see them, who know the tags of what was not
+        compressed: behind the tag of what this client would be sent compressed comes that of what it was made of.
+        """
+        coding = self._choice_of(headers).coding
+        if coding is None:
+            return headers
+        fields = CIMultiDict(headers)
+        fields["If-None-Match"] = with_plain_tags(", ".join(headers.getall("If-None-Match", ())), coding[0].name)
+        return CIMultiDictProxy(fields)
 
     def _choice_of(self, request_headers: MultiMapping[str]) -> _Choice:
         accepted = request_headers.getall("Accept-Encoding", None)
@@ -473,22 +486,23 @@ def _code(response: Response, coding: Coding, body: bytes | _CodedStream) -> Res
     """A copy with another body, made of that of `response`."""
     made = _copy(response, body)
     made.headers["Content-Encoding"] = coding.name
-    _weaken(made.headers)
+    etag = coded_tag(response.headers.get("ETag", ""), coding.name)
+    if etag:
+        made.headers["ETag"] = etag
     # Those are of what was coded. RFC 9110, 14.3: no ranges of this one, whose bytes may be others the next time.
     for name in ("Content-Length", "Accept-Ranges"):
         made.headers.popall(name, None)
     return made
 
 
-def _not_modified(request_headers: MultiMapping[str], response: Response) -> Response:
+def _not_modified(request_headers: MultiMapping[str], response: Response, choice: _Choice) -> Response:
     # RFC 9110, 15.4.5: "The server generating a 304 response MUST generate any of the following header fields that
-    # would have been sent in a 200 (OK) response to the same request: Content-Location, Date, ETag, and Vary". Which
-    # ETag, the client says: it has a weak tag where the handler's is strong, so it was sent that compressed.
+    # would have been sent in a 200 (OK) response to the same request: Content-Location, Date, ETag, and Vary". Whether
+    # that had been compressed, the client says: it has the tag of what was.
     made = _vary(response)
-    etag = response.headers.get("ETag", "")
-    known = ",".join(request_headers.getall("If-None-Match", []))
-    if f"W/{etag}" in known and etag not in known.replace(f"W/{etag}", ""):
-        _weaken(made.headers)
+    etag = "" if choice.coding is None else coded_tag(response.headers.get("ETag", ""), choice.coding[0].name)
+    if etag and etag in ",".join(request_headers.getall("If-None-Match", ())):
+        made.headers["ETag"] = etag
     return made
 
 
@@ -502,14 +516,6 @@ def _copy(response: Response, body: bytes | StreamInit | None) -> Response:
     if not {"*", "accept-encoding"}.intersection(tokens(vary)):
         made.headers["Vary"] = ", ".join([*filter(None, vary), "Accept-Encoding"])
     return made
-
-
-def _weaken(headers: CIMultiDict[str]) -> None:
-    # RFC 9110, 8.8.3.3: "Content codings are a property of the representation data, so a strong entity tag for a
-    # content-encoded representation has to be distinct from the entity tag of an unencoded representation".
-    etag = headers.get("ETag", "")
-    if etag.startswith('"'):
-        headers["ETag"] = f"W/{etag}"
 
 
 class _CodedStream:
