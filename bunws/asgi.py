@@ -298,6 +298,9 @@ class _Exchange:
             self._raised(exc)
             if is_cancelled(exc):
                 raise
+        except BaseException:  # such as KeyboardInterrupt, which the loop is to meet once; nobody may wait for ever
+            self._raised(RuntimeError("the ASGI application was ended by what is no Exception"))
+            raise
         finally:
             self._end()
             if self._watch is not None:

@@ -194,9 +194,8 @@ class Connection(asyncio.Protocol):
         self._tell_gone()
         if self._sender is not None:
             self._sender.eof_received()
-        return (
-            self.current is not None or not self.is_writable
-        ) and not self._ending_ticks  # True: keep the other half
+        # True: keep the other half.
+        return (self.current is not None or not self.is_writable) and not self._ending_ticks
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -544,12 +543,11 @@ class Connection(asyncio.Protocol):
         self._site.spawn(self._send(exchange, self._sender))
 
     async def _send(self, exchange: Exchange, sender: Sender) -> None:
-        await sender.send()
+        failure = await sender.send()
         self._sender = None
-        failure = sender.failure
         if failure is None:
             self._finish(exchange, sender.encoder.keep_alive)
-        elif sender.encoder.head and not sender.is_unwanted:
+        elif sender.encoder.head and not sender.is_unwanted and isinstance(failure, RAISED):
             # Not a byte was sent: it is as if the handler had raised, or else the `error` handler.
             if exchange.failed:
                 logger.error("bunws: a streamed answer of the error handler raised", exc_info=failure)
@@ -560,6 +558,8 @@ class Connection(asyncio.Protocol):
         else:
             sender.cut()
             self._finish(exchange, False)
+            if not isinstance(failure, RAISED):
+                raise failure
         self._go_on()
 
     def _forget(self, response: Response) -> None:

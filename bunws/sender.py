@@ -75,22 +75,25 @@ class Sender:
             or (self.failure is not None and is_cancelled(self.failure))
         )
 
-    async def send(self) -> None:
-        """Send all of it, or note the `failure`."""
+    async def send(self) -> BaseException | None:
+        """Send all of it, or note the `failure` and return it. It may be one that is for the loop: see errors.py."""
         transport = self._connection.transport
         try:
-            if transport is None or self._is_stopped:
-                raise _gone()
-            # Each chunk is written at once, and a transport that pauses has not taken all of it.
-            transport.set_write_buffer_limits(high=0)
-            self._task = asyncio.current_task()
-            await self._send_chunks()
-        except RAISED as exc:
+            try:
+                if transport is None or self._is_stopped:
+                    raise _gone()
+                # Each chunk is written at once, and a transport that pauses has not taken all of it.
+                transport.set_write_buffer_limits(high=0)
+                self._task = asyncio.current_task()
+                await self._send_chunks()
+            finally:
+                self._task = None
+                await close_stream(self._stream)
+        except BaseException as exc:
             self.failure = exc
-        self._task = None
-        await close_stream(self._stream)
         if self._connection.transport is not None:
             self._connection.transport.set_write_buffer_limits()
+        return self.failure
 
     async def _send_chunks(self) -> None:
         asyncio.get_running_loop().call_soon(self._send_head)
@@ -163,7 +166,8 @@ class Sender:
 
     def cut(self) -> None:
         """It broke off: end the connection so that the client sees that the answer is not whole."""
-        if not self.is_unwanted and not isinstance(self.failure, ClientDisconnected | HTTPError):
+        is_told = not isinstance(self.failure, RAISED)  # by whoever gets it
+        if not self.is_unwanted and not is_told and not isinstance(self.failure, ClientDisconnected | HTTPError):
             logger.error("bunws: a streamed answer broke off", exc_info=self.failure)
         transport = self._connection.transport
         if transport is None:

@@ -718,6 +718,27 @@ async def test_what_is_raised_in_the_middle_of_a_response_cuts_it(caplog: pytest
     assert "secret" in caplog.text
 
 
+class NoException(BaseException):
+    """What no handler of errors is for."""
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_nobody_waits_for_an_application_that_was_ended_by_what_is_no_exception(has_begun: bool) -> None:
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        if has_begun:
+            await send(content(b"half", more=True))
+        raise NoException
+
+    async with answering(app, complains=True) as client:
+        if has_begun:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/")
+        else:
+            assert (await client.get("/")).status_code == 500
+
+
 @pytest.mark.parametrize(
     "events",
     [

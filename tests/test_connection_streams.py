@@ -437,6 +437,62 @@ async def test_a_stream_that_raises_in_the_middle_is_logged_and_the_client_sees_
     assert site.errors == []
 
 
+class NoException(BaseException):
+    """What no handler of errors is for."""
+
+
+@pytest.mark.parametrize("chunks", [[], ["a"]], ids=["before", "behind"])
+@pytest.mark.parametrize("kind", [NoException, GeneratorExit])
+async def test_a_stream_that_raises_what_is_no_exception_is_cut_and_closed_and_its_task_fails(
+    kind: type[BaseException], chunks: list[str]
+) -> None:
+    source = Source(*chunks)
+    site, connection, wire = wired(bunws.Response(source))
+    (task,) = site.tasks
+    source.give(kind("a secret"))
+    await settle()
+    assert wire.aborted
+    assert not wire.sent.endswith(b"0\r\n\r\n")
+    assert source.closed == 1
+    assert connection.current is None
+    assert site.errors == []
+    assert type(task.exception()) is kind
+
+
+async def test_a_stream_that_raises_what_is_no_exception_when_it_is_closed_is_cut() -> None:
+    class Bad(Source):
+        async def aclose(self) -> None:
+            raise NoException
+
+    source = Bad("a")
+    site, connection, wire = wired(bunws.Response(source))
+    (task,) = site.tasks
+    source.give(None)
+    await settle()
+    assert wire.aborted
+    assert connection.current is None
+    assert isinstance(task.exception(), NoException)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_program_reaches_the_loop_from_a_stream_behind_the_cut(kind: type[BaseException]) -> None:
+    wires: list[Wire] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def main() -> None:
+        source = Source("a")
+        site, _, wire = wired(bunws.Response(source))
+        wires.append(wire)
+        tasks.update(site.tasks)
+        source.give(kind())
+        await asyncio.Event().wait()
+
+    with pytest.raises(kind):
+        asyncio.run(main())
+    assert wires[0].aborted
+    assert [type(task.exception()) for task in tasks] == [kind]
+
+
 @pytest.mark.parametrize("chunks", [["abc"], ["ab", "cdefg"], []], ids=["too_few", "too_many", "none"])
 async def test_a_stream_that_breaks_its_promised_length_is_cut_and_logged(
     chunks: list[str], caplog: pytest.LogCaptureFixture
