@@ -266,6 +266,8 @@ MALFORMED_CHUNKS = {
     "size_beyond_64_bits (9112, 7.1)": b"10000000000000003\r\nabc\r\n0\r\n\r\n",
     "bare_lf_after_size (9112, 7.1)": b"3\nabc\r\n0\r\n\r\n",
     "bare_semicolon (9112, 7.1.1)": b"3;\r\nabc\r\n0\r\n\r\n",
+    "space_before_extension (9112, 7.1.1, where it is BWS)": b"3 ;a\r\nabc\r\n0\r\n\r\n",
+    "space_in_extension (9112, 7.1.1, where it is BWS)": b"3; a = b\r\nabc\r\n0\r\n\r\n",
     "nul_in_extension (9112, 7.1.1)": b"3;a\x00\r\nabc\r\n0\r\n\r\n",
     "bare_lf_in_extension (9112, 7.1.1)": b"3;a\nb\r\nabc\r\n0\r\n\r\n",
     "chunk_longer_than_its_size (9112, 7.1)": b"3\r\nabcd\r\n0\r\n\r\n",

@@ -262,6 +262,10 @@ class RequestParser:
         if not line:
             return position
         self._chunk_excess = max(self._chunk_excess, excess)
+        # 7.1.1 has 'BWS ";" BWS chunk-ext-name', and RFC 9110, 5.6.3: "A sender MUST NOT generate BWS in messages. A
+        # recipient MUST parse for such bad whitespace and remove it". Here we are stricter, with llhttp, and refuse it:
+        # it is a probe for two readers that disagree about a chunk more often than a client's mistake, and what llhttp
+        # alone refuses is never accepted. test_http_wire.py holds this room to that.
         self._feed_llhttp(line)
         size = int(line.strip().partition(b";")[0], 16)
         self._body_size += size
