@@ -28,6 +28,7 @@ from .frames import Message
 from .guests import GuestLimits
 from .handler import check_unknown, flag, seconds, whole_number
 from .http.coding import parse_compression
+from .http.encode import check_response
 from .http.headers import HeadersInit
 from .http.request import Request
 from .http.response import Response
@@ -335,27 +336,37 @@ class Server:
 
         A path is taken relative to `url`, and `init` is what `Request` takes: `method`, `headers`, `body`. An
         `HTTPError` is answered as over the wire; anything else that the handler raises is raised, when there is no
-        `error` handler.
+        `error` handler, and so is what is wrong with an answer that cannot be sent.
         """
         if not isinstance(request, Request):
             request = Request(self.url.join(URL(request)), **init)
         elif init:
             raise TypeError(f"a Request has its {next(iter(init))} already; give it to Request(...)")
         try:
-            response = self._site.answer(request)
-            if inspect.isawaitable(response):
-                response = await response
+            response = await _settled(self._site.answer(request))
         except HTTPError as exc:
             response = Response(exc.phrase, exc.status, exc.headers)
         except Exception as exc:
-            response = self._site.answer_error(exc)
-            if response is None:
-                raise
-            if inspect.isawaitable(response):
-                response = await response
-        if not isinstance(response, Response):
-            raise TypeError(f"fetch must return a bunws.Response, got {response!r}")
-        return self._site.prepare(request, response)
+            response = await self._answer_error(exc)
+        response = _check_is_response(response)
+        try:
+            return self._finish(request, response)
+        except Exception as exc:
+            response = await self._answer_error(exc)
+        return self._finish(request, _check_is_response(response))
+
+    async def _answer_error(self, exc: Exception) -> object:
+        """What the `error` handler answers in process; raises `exc` where there is none."""
+        response = self._site.answer_error(exc)
+        if response is None:
+            raise exc
+        return await _settled(response)
+
+    def _finish(self, request: Request, response: Response) -> Response:
+        """Make of an answer in process what its client would get. Raises where it would get another."""
+        response = self._site.prepare(request, response)
+        check_response(response)
+        return response
 
     # Topics
 
@@ -472,3 +483,13 @@ class Server:
 
     def engine_gone(self, engine: Engine) -> None:
         self._guests.leave_engine(engine)
+
+
+async def _settled(response: object) -> object:
+    return await response if inspect.isawaitable(response) else response
+
+
+def _check_is_response(response: object) -> Response:
+    if not isinstance(response, Response):
+        raise TypeError(f"fetch must return a bunws.Response, got {response!r}")
+    return response

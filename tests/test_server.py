@@ -1085,6 +1085,23 @@ async def test_fetch_in_process_raises_what_the_handler_raises_or_asks_the_error
         assert (response.status, await response.text()) == (500, "broken")
 
 
+async def test_fetch_in_process_gives_no_response_that_cannot_be_sent() -> None:
+    def fetch(request: bunws.Request) -> bunws.Response:
+        response = bunws.Response("hello")
+        response.headers["X-Evil"] = "a\r\nSet-Cookie: b"
+        return response
+
+    async def answer(exc: Exception) -> bunws.Response:
+        return bunws.Response(str(exc)[:15], 503)
+
+    async with serve_here(fetch) as server:
+        with pytest.raises(ValueError, match="X-Evil"):
+            await server.fetch("/")
+    async with serve_here(fetch, error=answer) as server:
+        response = await server.fetch("/")
+        assert (response.status, await response.text()) == (503, "header 'X-Evil'")
+
+
 async def test_fetch_in_process_tells_who_returns_no_response() -> None:
     async with serve_here(lambda request: "hello") as server:
         with pytest.raises(TypeError, match=r"must return a bunws\.Response, got 'hello'"):

@@ -19,7 +19,14 @@ from .response import Response
 from .stream import Stream
 
 
-__all__ = ["CONTINUE", "BodyLengthError", "StreamEncoder", "encode_response", "error_response"]
+__all__ = [
+    "CONTINUE",
+    "BodyLengthError",
+    "StreamEncoder",
+    "check_response",
+    "encode_response",
+    "error_response",
+]
 
 
 class BodyLengthError(ValueError):
@@ -85,6 +92,11 @@ def encode_response(response: Response, method: str, http_version: str, keep_ali
     framing = b"" if length is None else b"Content-Length: %d\r\n" % length
     head = _encode_head(response, framing, http_version == "1.0", keep_alive, date)
     return head + body if body and has_content else head
+
+
+def check_response(response: Response) -> None:
+    """Raises like `encode_response`."""
+    _encode_fields(response)
 
 
 @lru_cache(maxsize=64)
