@@ -13,8 +13,9 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, cast
 
+from multidict import CIMultiDict
 from yarl import URL
 
 from . import handshake
@@ -28,11 +29,12 @@ from .frames import Message
 from .guests import GuestLimits
 from .handler import check_unknown, flag, seconds, whole_number
 from .http.coding import parse_compression
-from .http.encode import check_response
+from .http.encode import check_response, has_content
 from .http.headers import HeadersInit
 from .http.request import Request
 from .http.response import Response
 from .http.routes import Router
+from .http.stream import Stream, StreamInit
 from .life import STOP_TIMEOUT, Life
 from .listener import TLS, Listener, tls_context
 from .options import (
@@ -51,6 +53,7 @@ from .options import (
     check_unix,
     with_server,
 )
+from .sender import close_stream
 from .site import Site
 from .tables import Agreement, Table, Tables
 from .timeouts import Patience, tick_for
@@ -350,10 +353,10 @@ class Server:
             response = await self._answer_error(exc)
         response = _check_is_response(response)
         try:
-            return self._finish(request, response)
+            return await self._finish(request, response)
         except Exception as exc:
             response = await self._answer_error(exc)
-        return self._finish(request, _check_is_response(response))
+        return await self._finish(request, _check_is_response(response))
 
     async def _answer_error(self, exc: Exception) -> object:
         """What the `error` handler answers in process; raises `exc` where there is none."""
@@ -362,11 +365,18 @@ class Server:
             raise exc
         return await _settled(response)
 
-    def _finish(self, request: Request, response: Response) -> Response:
+    async def _finish(self, request: Request, response: Response) -> Response:
         """Make of an answer in process what its client would get. Raises where it would get another."""
         response = self._site.prepare(request, response)
         check_response(response)
-        return response
+        if response.body is None or has_content(request.method, response.status):
+            return response
+        if response._is_stream and not response._body_used:
+            response._body_used = True
+            await close_stream(Stream(cast("StreamInit", response.body)))
+        bare = Response(None, response.status, status_text=response.status_text)
+        bare.headers = CIMultiDict(response.headers)
+        return bare
 
     # Topics
 
