@@ -81,6 +81,8 @@ class Site:
                 target = match.target
                 return target if isinstance(target, Response) else target(request, self._server)
         if self._fetch is None:
+            if request._target == "*" and self._router is not None:
+                return self._router.options
             return Response("Not Found", 404)
         return self._fetch(request, self._server)
 

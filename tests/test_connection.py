@@ -819,3 +819,14 @@ async def test_reader_that_gave_up_waiting_for_a_body_lets_no_more_of_it_in() ->
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408 ")
         writer.close()
         await writer.wait_closed()
+
+
+def test_options_for_the_whole_server_are_those_of_its_routes_unless_fetch_tells_others() -> None:
+    routes = {"/a": {"GET": bunws.Response("a")}, "/b": {"PUT": bunws.Response("b")}}
+    request = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
+    with quiet(bunws.serve(routes=routes, port=0, hostname="127.0.0.1")) as server, connect(server) as client:
+        for _ in range(2):
+            answer = client.send(request).answer()
+            assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, PUT, OPTIONS")
+    with serve(lambda request: bunws.Response("mine"), routes=routes) as server, connect(server) as client:
+        assert client.send(request).answer().body == b"mine"
