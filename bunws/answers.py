@@ -17,21 +17,23 @@ from .http.body import ClientDisconnected
 from .http.response import Response
 
 
-__all__ = ["answer_to", "internal_server_error", "not_an_answer", "settled"]
+__all__ = ["answer_to", "failed_again", "not_an_answer", "settled"]
 
 logger = logging.getLogger("bunws")
 
 
-def internal_server_error() -> Response:
+def _internal_server_error() -> Response:
     """The answer that tells nothing."""
     return Response("Internal Server Error", status=500)
 
 
-def answer_to(exc: BaseException, answer_error: Callable[[BaseException], object | None]) -> object:
+def answer_to(
+    exc: BaseException, answer_error: Callable[[BaseException], object | None], problem: str = "fetch raised"
+) -> object:
     """
     What to answer in place of a handler that raised `exc`; may have to be awaited.
 
-    `answer_error` is the `error` handler; it returns None where there is none.
+    `answer_error` is the `error` handler; it returns None where there is none, and the log is told the `problem`.
     """
     if isinstance(exc, ClientDisconnected):
         return Response("The request is incomplete", status=400)
@@ -41,16 +43,22 @@ def answer_to(exc: BaseException, answer_error: Callable[[BaseException], object
             return Response(exc.phrase, exc.status, exc.headers)
         except (TypeError, ValueError):
             logger.exception("bunws: an HTTPError was raised that cannot be sent")
-            return internal_server_error()
+            return _internal_server_error()
     try:
         response = answer_error(exc)
     except RAISED:
         logger.exception("bunws: the error handler raised")
-        return internal_server_error()
+        return _internal_server_error()
     if response is None:
-        logger.error("bunws: fetch raised", exc_info=exc)
-        return internal_server_error()
+        logger.error("bunws: %s", problem, exc_info=exc)
+        return _internal_server_error()
     return response
+
+
+def failed_again(exc: BaseException) -> Response:
+    """What to answer where an answer has failed, and then what stood in for it, with `exc`."""
+    logger.error("bunws: what stood in for an answer failed as well", exc_info=exc)
+    return _internal_server_error()
 
 
 async def settled(response: object) -> object:
@@ -61,7 +69,7 @@ async def settled(response: object) -> object:
         if is_cancelled(exc):
             raise
         logger.exception("bunws: the error handler raised")
-        return internal_server_error()
+        return _internal_server_error()
 
 
 def not_an_answer(response: object) -> Response:
@@ -71,4 +79,4 @@ def not_an_answer(response: object) -> Response:
     else:
         problem = "must return a bunws.Response (or None after server.upgrade() returned True), got"
     logger.error("bunws: fetch %s %r", problem, response)
-    return internal_server_error()
+    return _internal_server_error()

@@ -49,6 +49,10 @@ Lifespan: TypeAlias = Literal["auto", "on", "off"]
 _HTTP_VERSIONS: Final = {"version": "3.0", "spec_version": "2.3"}
 _LIFESPAN_VERSIONS: Final = {"version": "3.0", "spec_version": "2.0"}
 
+# Pieces of content that an application may send to HEAD behind the answer. One that listens is told by
+# "http.disconnect" that it is over; of those that do not, one without an end must not go on for ever.
+MAX_UNHEARD: Final = 100
+
 
 class AppHost(Protocol):
     """What an application needs of its server."""
@@ -265,6 +269,8 @@ class _Exchange:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._content: AsyncIterator[bytes] | None = None
+        self._reading: asyncio.Task[Event | None] | None = None  # the next piece of it
+        self._asking = asyncio.Lock()  # of who waits for that piece
         self._received = False  # all of it
         self._head: Response | None = None  # what is known before there is content
         self._answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
@@ -292,30 +298,29 @@ class _Exchange:
             self._raised(exc)
             if is_cancelled(exc):
                 raise
+        except BaseException:  # such as KeyboardInterrupt, which the loop is to meet once; nobody may wait for ever
+            self._raised(RuntimeError("the ASGI application was ended by what is no Exception"))
+            raise
         finally:
-            self._over.set()
+            self._end()
             if self._watch is not None:
                 self._watch.cancel()
 
     # What the application calls
 
     async def receive(self) -> Event:
-        """The next event of the request: its content in pieces; behind that, when it comes to that, its end."""
+        """
+        The next event of the request: its content in pieces; behind that, when it comes to that, its end.
+
+        Several may wait at once, such as one for the content and one for the end, which nobody can tell apart: each
+        piece goes to one of them, in the order in which they have asked, and the end to all.
+        """
         if self._request.disconnected:
             self._leave()
-        if not (self._received or self._over.is_set()):
-            if self._content is None:
-                self._content = aiter(self._request.body)
-            try:
-                piece = await anext(self._content, None)
-            except (ClientDisconnected, HTTPError):  # the connection tells the client, if it is there
-                self._leave()
-            except RuntimeError:
-                if not self._over.is_set():  # else the response is out, and the connection waits for no content
-                    raise
-            else:
-                self._received = piece is None
-                return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+        async with self._asking:
+            event = await self._receive_content()
+        if event is not None:
+            return event
         if not self._over.is_set():
             if self._watch is None:
                 self._watch = asyncio.create_task(self._watch_client())
@@ -324,6 +329,34 @@ class _Exchange:
         # been closed."
         self._told = not self._complete
         return {"type": "http.disconnect"}
+
+    async def _receive_content(self) -> Event | None:
+        """The next piece; None: none is left, or it is over. For one at a time."""
+        if self._received or self._over.is_set():
+            return None
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        # Who waits may be cancelled, as Starlette does with who looks out for the end. Then the next gets what comes.
+        await asyncio.wait((self._reading,))
+        reading, self._reading = self._reading, None
+        if reading.cancelled():
+            return None
+        event = reading.result()
+        if event is None:
+            self._leave()
+        else:
+            self._received = not event["more_body"]
+        return event
+
+    async def _read(self) -> Event | None:
+        """The next piece, or the end of the content; None: it will not come."""
+        if self._content is None:
+            self._content = aiter(self._request.body)
+        try:
+            piece = await anext(self._content, None)
+        except (ClientDisconnected, HTTPError):  # the connection tells the client, if it is there
+            return None
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     async def send(self, event: Event) -> None:
         """
@@ -354,7 +387,9 @@ class _Exchange:
             self._answer_with(self._whole(head, content))
         else:
             if self._chunks is None:
-                self._chunks = _Chunks(self._leave)
+                # RFC 9110, 9.3.2: to HEAD "the server MUST NOT send content in the response"; 6.4.1 has the statuses.
+                is_heard = self._request.method != "HEAD" and head.status not in (204, 205, 304)
+                self._chunks = _Chunks(self._leave, may_drop=0 if is_heard else MAX_UNHEARD)
                 self._answer_with(Response(self._chunks, head.status, head.headers))
             await self._chunks.put(content)
             self._check_client()
@@ -362,7 +397,7 @@ class _Exchange:
                 self._chunks.end(None)
         if not more:
             self._complete = True
-            self._over.set()
+            self._end()
 
     def _whole(self, head: Response, content: bytes) -> Response:
         length = head.headers.get("Content-Length")
@@ -384,16 +419,25 @@ class _Exchange:
         self._leave()
 
     def _check_client(self) -> None:
-        if self._over.is_set() or self._request.disconnected:
+        # Who answers HEAD goes on to its end, which may be more than content: an error here would have Starlette's
+        # BaseHTTPMiddleware cancel the background tasks.
+        is_unheard = self._chunks is not None and self._chunks.may_drop > 0
+        if self._request.disconnected or (self._over.is_set() and not is_unheard):
             self._leave()
             self._told = True
             # "If send() is called on a disconnected client connection, the server should raise a server-specific
             # subclass of OSError."
             raise ClientDisconnected("the client went away before it had the whole response")
 
+    def _end(self) -> None:
+        """It is over: tell all who wait."""
+        self._over.set()
+        if self._reading is not None:
+            self._reading.cancel()
+
     def _leave(self) -> None:
         """Nobody is there any more, or wants no more."""
-        self._over.set()
+        self._end()
         if self._chunks is not None:
             self._chunks.leave()
 
@@ -415,7 +459,8 @@ class _Exchange:
 class _Chunks:
     """The content of a response on its way from `send` to the connection: one chunk at a time."""
 
-    def __init__(self, left: Callable[[], None]) -> None:
+    def __init__(self, left: Callable[[], None], *, may_drop: int) -> None:
+        self.may_drop = may_drop  # chunks that it is no news for that nobody takes them
         self._left = left  # called when the connection wants no more
         self._chunk = b""
         self._error: BaseException | None = None
@@ -431,7 +476,10 @@ class _Chunks:
         while self._chunk and not self._is_left:
             self._emptied.clear()
             await self._emptied.wait()
-        if chunk and not self._is_left:
+        if self._is_left:
+            self.may_drop -= 1
+            await asyncio.sleep(0)  # nobody slows it down, and others want their turn
+        elif chunk:
             self._chunk = chunk
             self._filled.set()
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, NamedTuple, Protocol, cast
 
 from .address import SocketAddress
-from .answers import answer_to, internal_server_error, not_an_answer, settled
+from .answers import answer_to, failed_again, not_an_answer, settled
 from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
@@ -120,7 +120,7 @@ class Exchange:
         self.body = body
         self.refusal: HTTPError | None = None  # what it is answered, whatever the handler says
         self.upgraded = False
-        self.failed = False  # its stream has raised before it was begun
+        self.failed = False  # the answer could not be sent, or its stream has raised before it was begun
         self.answered = 0  # the status, from when its head is written on
         self.expects_continue = head.expects_continue  # and neither got it nor went on without
         self.begun: Beginning | None = None  # for the log
@@ -194,9 +194,8 @@ class Connection(asyncio.Protocol):
         self._tell_gone()
         if self._sender is not None:
             self._sender.eof_received()
-        return (
-            self.current is not None or not self.is_writable
-        ) and not self._ending_ticks  # True: keep the other half
+        # True: keep the other half.
+        return (self.current is not None or not self.is_writable) and not self._ending_ticks
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -335,13 +334,10 @@ class Connection(asyncio.Protocol):
             self._receiving = exchange
             self._watch.renew()
         if site.log is not None:
-            exchange.begun = self._note_beginning()
+            peer = SocketAddress.of_peer(self.transport) if self.transport is not None else None
+            exchange.begun = Beginning(time.perf_counter(), self._written, peer)
         self._requests += 1
         return exchange
-
-    def _note_beginning(self) -> Beginning:
-        peer = SocketAddress.of_peer(self.transport) if self.transport is not None else None
-        return Beginning(time.perf_counter(), self._written, peer)
 
     def _take_piece(self, piece: bytes) -> None:
         exchange = self._receiving
@@ -452,14 +448,23 @@ class Connection(asyncio.Protocol):
                 return
             data = encode_response(response, head.method, head.http_version, keep_alive, site.date())
         except Exception as exc:  # such as for a header that was set after the response was made
-            logger.error("bunws: fetch returned a response that cannot be sent", exc_info=exc)
             self._forget(response)
-            response = internal_server_error()
+            if not exchange.failed:
+                site.spawn(self._answer_failure(exchange, exc, "fetch returned a response that cannot be sent"))
+                return
+            response = failed_again(exc)
             data = encode_response(response, head.method, head.http_version, keep_alive, site.date())
         exchange.answered = response._status
         self._written += len(data)
         transport.write(data)
         self._finish(exchange, keep_alive)
+
+    async def _answer_failure(self, exchange: Exchange, failure: BaseException, problem: str) -> None:
+        """Not a byte was sent: it is as if the handler had raised, or else the `error` handler."""
+        is_second, exchange.failed = exchange.failed, True
+        answer = failed_again(failure) if is_second else answer_to(failure, self._site.answer_error, problem)
+        self._respond(exchange, await settled(answer))
+        self._go_on()
 
     def _respond_nothing(self, exchange: Exchange, response: object) -> None:
         """The handler's answer has come too late, or is replaced by another."""
@@ -544,22 +549,17 @@ class Connection(asyncio.Protocol):
         self._site.spawn(self._send(exchange, self._sender))
 
     async def _send(self, exchange: Exchange, sender: Sender) -> None:
-        await sender.send()
+        failure = await sender.send()
         self._sender = None
-        failure = sender.failure
         if failure is None:
             self._finish(exchange, sender.encoder.keep_alive)
-        elif sender.encoder.head and not sender.is_unwanted:
-            # Not a byte was sent: it is as if the handler had raised, or else the `error` handler.
-            if exchange.failed:
-                logger.error("bunws: a streamed answer of the error handler raised", exc_info=failure)
-                self._respond(exchange, internal_server_error())
-            else:
-                exchange.failed = True
-                self._respond(exchange, await settled(answer_to(failure, self._site.answer_error)))
+        elif sender.encoder.head and not sender.is_unwanted and isinstance(failure, RAISED):
+            await self._answer_failure(exchange, failure, "fetch raised")
         else:
             sender.cut()
             self._finish(exchange, False)
+            if not isinstance(failure, RAISED):
+                raise failure
         self._go_on()
 
     def _forget(self, response: Response) -> None:

@@ -4,6 +4,7 @@ Sender: one streamed answer on its way to the client.
 Rule 1: the next chunk is asked for when the last has left; the first goes out with the head if it is made at once.
 Rule 2: the stream is closed once, however the sending ends, and nothing disturbs it while it is being closed.
 Rule 3: what has begun and cannot be finished is cut, so that no client takes a part for the whole.
+Rule 4: a heartbeat has a timer, since the sweep of timeouts.py, which may come every 4 s only, would be late.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import logging
 import socket
 import struct
-import time
 from typing import Protocol
 
 from .errors import RAISED, is_cancelled
@@ -47,6 +47,7 @@ class Sender:
         "_stopping_ticks",
         "_stream",
         "_task",
+        "_timer",
         "_when_writable",
         "encoder",
         "failure",
@@ -57,7 +58,8 @@ class Sender:
         self._stream = stream
         self._task: asyncio.Task[object] | None = None
         self._when_writable: asyncio.Future[None] | None = None
-        self._last_write = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None  # of the heartbeat
+        self._last_write = 0.0
         self._is_stopped = False
         self._stopping_ticks = 0  # since the server has begun to stop
         self.encoder = encoder
@@ -75,31 +77,41 @@ class Sender:
             or (self.failure is not None and is_cancelled(self.failure))
         )
 
-    async def send(self) -> None:
-        """Send all of it, or note the `failure`."""
+    async def send(self) -> BaseException | None:
+        """Send all of it, or note the `failure` and return it. It may be one that is for the loop: see errors.py."""
         transport = self._connection.transport
         try:
-            if transport is None or self._is_stopped:
-                raise _gone()
-            # Each chunk is written at once, and a transport that pauses has not taken all of it.
-            transport.set_write_buffer_limits(high=0)
-            self._task = asyncio.current_task()
-            await self._send_chunks()
-        except RAISED as exc:
+            try:
+                if transport is None or self._is_stopped:
+                    raise _gone()
+                # Each chunk is written at once, and a transport that pauses has not taken all of it.
+                transport.set_write_buffer_limits(high=0)
+                self._task = asyncio.current_task()
+                await self._send_chunks()
+            finally:
+                self._task = None
+                await close_stream(self._stream)
+        except BaseException as exc:
             self.failure = exc
-        self._task = None
-        await close_stream(self._stream)
         if self._connection.transport is not None:
             self._connection.transport.set_write_buffer_limits()
+        return self.failure
 
     async def _send_chunks(self) -> None:
-        asyncio.get_running_loop().call_soon(self._send_head)
-        while (chunk := await self._stream.next()) is not None:
-            self._write(self.encoder.encode(chunk))
-            await self._drained()
-            if self._connection.transport is None:
-                raise _gone()
-        self._write(self.encoder.end())
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._send_head)
+        self._last_write = loop.time()
+        self._beat()
+        try:
+            while (chunk := await self._stream.next()) is not None:
+                self._write(self.encoder.encode(chunk))
+                await self._drained()
+                if self._connection.transport is None:
+                    raise _gone()
+            self._write(self.encoder.end())
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
     def _send_head(self) -> None:
         """The first chunk was not made at once: the head does not wait for it any longer."""
@@ -108,8 +120,21 @@ class Sender:
 
     def _write(self, data: bytes) -> None:
         if data:
-            self._last_write = time.monotonic()
+            self._last_write = asyncio.get_running_loop().time()
             self._connection.write(data)
+
+    def _beat(self) -> None:
+        """Break a silence that has lasted as long as the stream allows, where it says so, and look again."""
+        if self._stream.heartbeat is None or self.encoder.length is not None or self._is_stopped:
+            return
+        seconds, data = self._stream.heartbeat
+        loop = asyncio.get_running_loop()
+        left = self._last_write + seconds - loop.time()
+        if left < 0.001:  # which is as exact as the timers of uvloop are
+            left = seconds
+            if self._connection.is_writable:
+                self._write(self.encoder.encode(data))
+        self._timer = loop.call_later(left, self._beat)
 
     async def _drained(self) -> None:
         """Wait until what was written has left; in any case let others have their turn."""
@@ -142,28 +167,19 @@ class Sender:
 
     def tick(self, stopping: bool) -> None:
         """
-        Break a silence that has lasted too long, where the stream wants that.
-
-        What has a heartbeat may have no end. When the server is `stopping` it has one whole tick to come to one, as
-        what hears a topic does behind all that was published before; then it is stopped.
+        Stop what has a heartbeat, and so may have no end, when the server is `stopping`: it has one whole tick to come
+        to one, as what hears a topic does behind all that was published before.
         """
-        heartbeat = self._stream.heartbeat
-        if heartbeat is None or self._task is None or self._is_stopped:
+        if not stopping or self._stream.heartbeat is None or self._task is None or self._is_stopped:
             return
-        if stopping:
-            self._stopping_ticks += 1
-            if self._stopping_ticks == 2:
-                self.stop()
-                return
-        if self.encoder.length is not None:
-            return
-        seconds, data = heartbeat
-        if self._connection.is_writable and time.monotonic() - self._last_write >= seconds:
-            self._write(self.encoder.encode(data))
+        self._stopping_ticks += 1
+        if self._stopping_ticks == 2:
+            self.stop()
 
     def cut(self) -> None:
         """It broke off: end the connection so that the client sees that the answer is not whole."""
-        if not self.is_unwanted and not isinstance(self.failure, ClientDisconnected | HTTPError):
+        is_told = not isinstance(self.failure, RAISED)  # by whoever gets it
+        if not self.is_unwanted and not is_told and not isinstance(self.failure, ClientDisconnected | HTTPError):
             logger.error("bunws: a streamed answer broke off", exc_info=self.failure)
         transport = self._connection.transport
         if transport is None:

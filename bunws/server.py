@@ -13,8 +13,9 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, cast
 
+from multidict import CIMultiDict
 from yarl import URL
 
 from . import handshake
@@ -28,10 +29,12 @@ from .frames import Message
 from .guests import GuestLimits
 from .handler import check_unknown, flag, seconds, whole_number
 from .http.coding import parse_compression
+from .http.encode import check_response, has_content
 from .http.headers import HeadersInit
 from .http.request import Request
 from .http.response import Response
 from .http.routes import Router
+from .http.stream import Stream, StreamInit
 from .life import STOP_TIMEOUT, Life
 from .listener import TLS, Listener, tls_context
 from .options import (
@@ -50,6 +53,7 @@ from .options import (
     check_unix,
     with_server,
 )
+from .sender import close_stream
 from .site import Site
 from .tables import Agreement, Table, Tables
 from .timeouts import Patience, tick_for
@@ -335,27 +339,44 @@ class Server:
 
         A path is taken relative to `url`, and `init` is what `Request` takes: `method`, `headers`, `body`. An
         `HTTPError` is answered as over the wire; anything else that the handler raises is raised, when there is no
-        `error` handler.
+        `error` handler, and so is what is wrong with an answer that cannot be sent.
         """
         if not isinstance(request, Request):
             request = Request(self.url.join(URL(request)), **init)
         elif init:
             raise TypeError(f"a Request has its {next(iter(init))} already; give it to Request(...)")
         try:
-            response = self._site.answer(request)
-            if inspect.isawaitable(response):
-                response = await response
+            response = await _settled(self._site.answer(request))
         except HTTPError as exc:
             response = Response(exc.phrase, exc.status, exc.headers)
         except Exception as exc:
-            response = self._site.answer_error(exc)
-            if response is None:
-                raise
-            if inspect.isawaitable(response):
-                response = await response
-        if not isinstance(response, Response):
-            raise TypeError(f"fetch must return a bunws.Response, got {response!r}")
-        return self._site.prepare(request, response)
+            response = await self._answer_error(exc)
+        response = _check_is_response(response)
+        try:
+            return await self._finish(request, response)
+        except Exception as exc:
+            response = await self._answer_error(exc)
+        return await self._finish(request, _check_is_response(response))
+
+    async def _answer_error(self, exc: Exception) -> object:
+        """What the `error` handler answers in process; raises `exc` where there is none."""
+        response = self._site.answer_error(exc)
+        if response is None:
+            raise exc
+        return await _settled(response)
+
+    async def _finish(self, request: Request, response: Response) -> Response:
+        """Make of an answer in process what its client would get. Raises where it would get another."""
+        response = self._site.prepare(request, response)
+        check_response(response)
+        if response.body is None or has_content(request.method, response.status):
+            return response
+        if response._is_stream and not response._body_used:
+            response._body_used = True
+            await close_stream(Stream(cast("StreamInit", response.body)))
+        bare = Response(None, response.status, status_text=response.status_text)
+        bare.headers = CIMultiDict(response.headers)
+        return bare
 
     # Topics
 
@@ -472,3 +493,13 @@ class Server:
 
     def engine_gone(self, engine: Engine) -> None:
         self._guests.leave_engine(engine)
+
+
+async def _settled(response: object) -> object:
+    return await response if inspect.isawaitable(response) else response
+
+
+def _check_is_response(response: object) -> Response:
+    if not isinstance(response, Response):
+        raise TypeError(f"fetch must return a bunws.Response, got {response!r}")
+    return response

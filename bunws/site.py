@@ -72,6 +72,8 @@ class Site:
         self._guests.leave(connection)
 
     def answer(self, request: Request) -> object:
+        if self._coder is not None and "If-None-Match" in request.headers:
+            request.headers = self._coder.recognise(request.headers)
         if self._router is not None:
             match = self._router.match(request.method, request._target)
             if match is not None:
@@ -79,6 +81,8 @@ class Site:
                 target = match.target
                 return target if isinstance(target, Response) else target(request, self._server)
         if self._fetch is None:
+            if request._target == "*" and self._router is not None:
+                return self._router.options
             return Response("Not Found", 404)
         return self._fetch(request, self._server)
 
@@ -86,10 +90,11 @@ class Site:
         return self._error(exc) if self._error is not None else None
 
     def prepare(self, request: Request, response: Response) -> Response:
+        whole = response
         if response._is_stream and isinstance(response._body, File):
-            response = answer_file(request, response)
+            response = answer_file(request, whole)
         if self._coder is not None:
-            response = self._coder.encode(request.headers, request.method, response)
+            response = self._coder.encode(request.headers, request.method, response, whole)
         return response
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:

@@ -534,8 +534,12 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     Attack("injection into the log", "one line for each record", ("access::no_value_can_end_its_line_or_its_quotes",)),
     Attack(
         "chunks of one byte",
-        "8 MiB for 200,000",
-        ("attacks_http::chunks_of_one_byte_cost_what_they_say", "http_wire::long_chunk_extensions_are_refused"),
+        "8 MiB for 200,000, and one piece for each read",
+        (
+            "attacks_http::chunks_of_one_byte_cost_what_they_say",
+            "http_wire::small_chunks_that_come_together_are_one_piece",
+            "http_wire::long_chunk_extensions_are_refused",
+        ),
     ),
     Attack(
         "large bodies",

@@ -263,6 +263,120 @@ async def test_content_that_is_too_long_is_answered_by_the_server_and_is_a_disco
         assert (await client.post("/", content=pieces())).status_code == 413
 
 
+def ask(receive: Receive) -> asyncio.Future[MutableMapping[str, Any]]:
+    """Ask for an event; others may have asked before."""
+    return asyncio.ensure_future(receive())
+
+
+async def test_who_ask_for_events_at_the_same_time_get_them_in_that_order() -> None:
+    told: list[bytes | str] = []
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for asked in [ask(receive) for _ in range(5)]:
+            event = await asked
+            told.append(event["body"] if event["type"] == "http.request" else "gone")
+
+    async with serving(fetch=asgi(app)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\none")
+        await until(lambda: told == [b"one"])
+        writer.write(b"two")
+        await until(lambda: told == [b"one", b"two", b""])
+        writer.close()
+        await until(lambda: told == [b"one", b"two", b"", "gone", "gone"])
+        await writer.wait_closed()
+
+
+async def test_all_who_wait_for_content_are_told_when_the_client_leaves_in_the_middle() -> None:
+    told: list[str] = []
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting = [ask(receive) for _ in range(3)]
+        told.append((await waiting[0])["type"])
+        told.extend(event["type"] for event in await asyncio.gather(*waiting[1:]))
+
+    async with serving(fetch=asgi(app)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\none")
+        await until(lambda: told)
+        writer.close()
+        await until(lambda: len(told) == 3)
+        await writer.wait_closed()
+    assert told == ["http.request", "http.disconnect", "http.disconnect"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_all_who_wait_for_content_are_told_when_the_response_is_complete(streamed: bool) -> None:
+    told: list[str] = []
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting = [ask(receive) for _ in range(3)]
+        await asyncio.sleep(0)
+        await send(start())
+        await send(content(b"enough", more=streamed))
+        if streamed:
+            await send(content())
+        told.extend(event["type"] for event in await asyncio.gather(*waiting))
+
+    async with serving(fetch=asgi(app)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+        assert await reader.readuntil(b"enough")
+        await until(lambda: told == ["http.disconnect"] * 3)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_who_ask_at_the_same_time_in_process_get_what_comes_and_who_gives_up_takes_nothing_along() -> None:
+    gate = asyncio.Event()
+    told: list[bytes] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        await gate.wait()
+        yield b"two"
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        first, second, third = (ask(receive) for _ in range(3))
+        told.append((await first)["body"])
+        await asyncio.sleep(0)  # the second waits for its piece now
+        second.cancel()
+        gate.set()
+        told.append((await third)["body"])
+        told.append((await receive())["body"])
+        await send(start())
+        await send(content(b"read"))
+
+    async with serving(fetch=asgi(app)) as server:
+        request = bunws.Request(str(server.url), method="POST", body=pieces())
+        assert await (await server.fetch(request)).text() == "read"
+    assert told == [b"one", b"two", b""]
+
+
+async def test_a_request_in_process_that_waits_for_its_content_and_is_given_up_is_a_disconnect() -> None:
+    told: list[str] = []
+    waiting = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        waiting.set()
+        await asyncio.Event().wait()
+        yield b"never"
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        told.extend(event["type"] for event in await asyncio.gather(receive(), receive()))
+
+    async with serving(fetch=asgi(app)) as server:
+        asked = asyncio.ensure_future(server.fetch(bunws.Request(str(server.url), method="POST", body=pieces())))
+        await waiting.wait()
+        asked.cancel()
+        await until(lambda: told == ["http.disconnect"] * 2)
+
+
 # The response
 
 
@@ -604,6 +718,27 @@ async def test_what_is_raised_in_the_middle_of_a_response_cuts_it(caplog: pytest
     assert "secret" in caplog.text
 
 
+class NoException(BaseException):
+    """What no handler of errors is for."""
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_nobody_waits_for_an_application_that_was_ended_by_what_is_no_exception(has_begun: bool) -> None:
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        if has_begun:
+            await send(content(b"half", more=True))
+        raise NoException
+
+    async with answering(app, complains=True) as client:
+        if has_begun:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/")
+        else:
+            assert (await client.get("/")).status_code == 500
+
+
 @pytest.mark.parametrize(
     "events",
     [
@@ -669,6 +804,73 @@ async def test_a_background_task_runs_behind_the_response_and_the_server_waits_f
     gate.set()
     await stopping
     assert done == ["work"]
+
+
+async def passing(request: StarletteRequest, call_next: Any) -> Any:
+    """A middleware that changes nothing."""
+    return await call_next(request)
+
+
+async def run_behind(answer: Callable[[BackgroundTask], StarletteResponse], method: str, is_wrapped: bool) -> None:
+    """Returns when the background task of a response has run."""
+    done = asyncio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    async def app(request: StarletteRequest) -> StarletteResponse:
+        return answer(BackgroundTask(work))
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=passing)] if is_wrapped else []
+    async with answering(Starlette(routes=[Route("/", app)], middleware=middleware)) as client:
+        assert (await client.request(method, "/")).status_code == 200
+        async with asyncio.timeout(PATIENCE):
+            await done.wait()
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_background_task_runs_behind_the_answer_to_head_as_to_get(method: str, is_wrapped: bool) -> None:
+    def plain(task: BackgroundTask) -> StarletteResponse:
+        return PlainTextResponse("hello", background=task)
+
+    async def pieces() -> AsyncIterator[str]:
+        for _ in range(5):
+            yield "x"
+
+    def streamed(task: BackgroundTask) -> StarletteResponse:
+        return StreamingResponse(pieces(), background=task)
+
+    async def endless_pieces() -> AsyncIterator[str]:
+        while True:
+            yield "x"
+            await asyncio.sleep(0)
+
+    def endless(task: BackgroundTask) -> StarletteResponse:
+        return StreamingResponse(endless_pieces(), background=task)
+
+    await run_behind(plain, method, is_wrapped)
+    await run_behind(streamed, method, is_wrapped)
+    if method == "HEAD":
+        await run_behind(endless, method, is_wrapped)
+
+
+async def test_an_application_that_does_not_listen_and_answers_head_without_end_is_told_by_an_oserror() -> None:
+    errors: list[OSError] = []
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        try:
+            while True:
+                await send(content(b"x", more=True))
+        except OSError as exc:
+            errors.append(exc)
+            raise
+
+    async with answering(app) as client:
+        assert (await client.head("/")).status_code == 200
+        await until(lambda: errors)
 
 
 async def test_what_a_background_task_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -643,7 +643,47 @@ def test_a_header_that_may_not_be_on_the_wire_is_answered_with_500_and_logged(
         for _ in range(2):
             answer = client.get().answer()
             assert (answer.status, answer.body) == (500, b"Internal Server Error")
+    assert "fetch returned a response that cannot be sent" in caplog.text
     assert "X-Evil" in caplog.text
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["plain", "async"])
+def test_the_error_handler_answers_for_a_response_that_cannot_be_sent(
+    later: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fetch(request: bunws.Request) -> bunws.Response:
+        response = bunws.Response(iter(["never sent"]) if request.method == "POST" else "hello")
+        response.headers["X-Evil"] = "a\r\nSet-Cookie: b"
+        return response
+
+    def answer(exc: Exception) -> bunws.Response:
+        return bunws.Response(str(exc)[:15], 503)
+
+    async def answer_later(exc: Exception) -> bunws.Response:
+        return answer(exc)
+
+    with serve(fetch, error=answer_later if later else answer) as server, connect(server) as client:
+        get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        client.send(
+            get + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" + get
+        )  # pipelined: what waits behind it is answered
+        for _ in range(3):
+            reply = client.answer()
+            assert (reply.status, reply.body) == (503, b"header 'X-Evil'")
+    assert caplog.text == ""
+
+
+def test_an_answer_of_the_error_handler_that_cannot_be_sent_either_is_500(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(*_: object) -> bunws.Response:
+        response = bunws.Response("hello")
+        response.headers["X-Evil"] = "a\r\nSet-Cookie: b"
+        return response
+
+    with serve(answer, error=answer) as server, connect(server) as client:
+        for _ in range(2):
+            reply = client.get().answer()
+            assert (reply.status, reply.body) == (500, b"Internal Server Error")
+    assert caplog.text.count("what stood in for an answer failed as well") == 2
 
 
 # Clients that leave
@@ -779,3 +819,14 @@ async def test_reader_that_gave_up_waiting_for_a_body_lets_no_more_of_it_in() ->
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408 ")
         writer.close()
         await writer.wait_closed()
+
+
+def test_options_for_the_whole_server_are_those_of_its_routes_unless_fetch_tells_others() -> None:
+    routes = {"/a": {"GET": bunws.Response("a")}, "/b": {"PUT": bunws.Response("b")}}
+    request = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
+    with quiet(bunws.serve(routes=routes, port=0, hostname="127.0.0.1")) as server, connect(server) as client:
+        for _ in range(2):
+            answer = client.send(request).answer()
+            assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, PUT, OPTIONS")
+    with serve(lambda request: bunws.Response("mine"), routes=routes) as server, connect(server) as client:
+        assert client.send(request).answer().body == b"mine"

@@ -419,7 +419,7 @@ async def test_an_error_handler_whose_streams_raise_is_asked_once(caplog: pytest
     assert len(site.errors) == 1
     assert wire.sent.startswith(b"HTTP/1.1 500 ")
     assert b"secret" not in wire.sent
-    assert "a streamed answer of the error handler raised" in caplog.text
+    assert "what stood in for an answer failed as well" in caplog.text
 
 
 async def test_a_stream_that_raises_in_the_middle_is_logged_and_the_client_sees_the_cut(
@@ -435,6 +435,62 @@ async def test_a_stream_that_raises_in_the_middle_is_logged_and_the_client_sees_
     assert "a streamed answer broke off" in caplog.text
     assert "a secret" in caplog.text
     assert site.errors == []
+
+
+class NoException(BaseException):
+    """What no handler of errors is for."""
+
+
+@pytest.mark.parametrize("chunks", [[], ["a"]], ids=["before", "behind"])
+@pytest.mark.parametrize("kind", [NoException, GeneratorExit])
+async def test_a_stream_that_raises_what_is_no_exception_is_cut_and_closed_and_its_task_fails(
+    kind: type[BaseException], chunks: list[str]
+) -> None:
+    source = Source(*chunks)
+    site, connection, wire = wired(bunws.Response(source))
+    (task,) = site.tasks
+    source.give(kind("a secret"))
+    await settle()
+    assert wire.aborted
+    assert not wire.sent.endswith(b"0\r\n\r\n")
+    assert source.closed == 1
+    assert connection.current is None
+    assert site.errors == []
+    assert type(task.exception()) is kind
+
+
+async def test_a_stream_that_raises_what_is_no_exception_when_it_is_closed_is_cut() -> None:
+    class Bad(Source):
+        async def aclose(self) -> None:
+            raise NoException
+
+    source = Bad("a")
+    site, connection, wire = wired(bunws.Response(source))
+    (task,) = site.tasks
+    source.give(None)
+    await settle()
+    assert wire.aborted
+    assert connection.current is None
+    assert isinstance(task.exception(), NoException)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_program_reaches_the_loop_from_a_stream_behind_the_cut(kind: type[BaseException]) -> None:
+    wires: list[Wire] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def main() -> None:
+        source = Source("a")
+        site, _, wire = wired(bunws.Response(source))
+        wires.append(wire)
+        tasks.update(site.tasks)
+        source.give(kind())
+        await asyncio.Event().wait()
+
+    with pytest.raises(kind):
+        asyncio.run(main())
+    assert wires[0].aborted
+    assert [type(task.exception()) for task in tasks] == [kind]
 
 
 @pytest.mark.parametrize("chunks", [["abc"], ["ab", "cdefg"], []], ids=["too_few", "too_many", "none"])
@@ -543,26 +599,70 @@ async def test_a_mistake_of_the_peer_that_a_handler_lets_pass_is_answered_with_i
 # Time
 
 
-async def test_a_silence_is_broken_by_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("bunws.sender.time.monotonic", lambda: now)
-    source = Source("a", heartbeat=(10.0, b":\n\n"))
+class Clock:
+    """That of the running loop, which the test sets: what is due then happens when the loop is let run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+
+    async def at(self, now: float) -> None:
+        self.now = now
+        await settle()
+
+
+async def test_a_silence_is_broken_by_the_heartbeat_when_it_has_lasted_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    source = Source("a", heartbeat=(1.5, b":\n\n"))
     _, connection, wire = wired(bunws.Response(source))
     await settle()
-    now = 109.0
+    await clock.at(101.4)
     connection.tick()
     assert len(wire.writes) == 1
-    now = 110.0
-    connection.tick()
-    connection.tick()
+    await clock.at(101.5)
     assert wire.writes[1:] == [b"3\r\n:\n\n\r\n"]
-    now = 115.0
+    await clock.at(102.5)
     source.give("b")
     await settle()
-    now = 124.0
-    connection.tick()
+    # Behind a write the silence begins anew.
+    await clock.at(103.9)
     assert wire.writes[2:] == [b"1\r\nb\r\n"]
+    await clock.at(104.0)
+    await clock.at(105.5)
+    assert wire.writes[3:] == [b"3\r\n:\n\n\r\n"] * 2
+    source.give(None)
+    await clock.at(120.0)
+    assert wire.writes[5:] == [b"0\r\n\r\n"]
+
+
+async def test_no_heartbeat_is_piled_up_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    _, connection, wire = wired(bunws.Response(Source("a", heartbeat=(1.0, b":\n\n"))), room=0)
+    await settle()
+    for now in range(101, 106):
+        await clock.at(now)
+    assert len(wire.writes) == 1
+    wire.read(1 << 20)
+    await clock.at(107)
+    assert len(wire.writes) == 2
     connection.connection_lost(None)
+    await settle()
+
+
+async def test_a_heart_stops_with_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    go_on = asyncio.Event()
+
+    class Slow(Source):
+        async def aclose(self) -> None:
+            await go_on.wait()
+
+    _, connection, wire = wired(bunws.Response(Slow("a", heartbeat=(1.0, b":\n\n"))))
+    await settle()
+    connection.eof_received()
+    await clock.at(102.0)
+    assert len(wire.writes) == 1
+    go_on.set()
     await settle()
 
 

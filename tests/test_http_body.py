@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given, strategies as st
 
-from bunws.http.body import EMPTY, HIGH_WATER, Body, ClientDisconnected, decode_json, decode_text
+from bunws.http.body import EMPTY, HIGH_WATER, Body, ClientDisconnected, decode_json, decode_text, encode_json
 
 
 async def waiting(body: Body) -> asyncio.Task[bytes]:
@@ -202,3 +203,29 @@ def test_text_is_utf_8_as_fetch_decodes_it(content: bytes, text: str) -> None:
 
 def test_json_may_begin_with_a_byte_order_mark() -> None:
     assert decode_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "Infinity", "-Infinity", '{"a": [NaN]}', "1e999", "-1e999", "[1" + "0" * 400 + ".0]"]
+)
+def test_what_is_no_number_of_json_is_none_when_it_is_read(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        decode_json(text.encode())
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+)
+_texts_of_utf_16 = st.text(st.sampled_from('a"\\\ud800\udbff\udc00\udfff'))
+
+
+@given(_values | _texts_of_utf_16 | st.dictionaries(_texts_of_utf_16, _texts_of_utf_16))
+def test_json_that_was_read_can_be_written_and_read_again(value: object) -> None:
+    # What a peer sends, who may escape everything.
+    read = decode_json(json.dumps(value).encode())
+    assert decode_json(encode_json(read)) == read
+
+
+def test_a_lone_surrogate_in_json_is_an_escape_and_a_letter_is_none() -> None:
+    assert encode_json({"\ud800": "é\udead"}) == '{"\\ud800":"é\\udead"}'.encode()

@@ -7,16 +7,19 @@ import importlib
 import re
 import threading
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
+import bunws
 from bunws.http.coding import CODINGS, Coding, CodingOptions, ContentCoder, parse_compression, weights
 from bunws.http.response import BodyInit, Response
 from bunws.http.stream import Stream
+from tests.clients import serving
 
 
 TEXT = "All work and no play makes Jack a dull boy. " * 100
@@ -270,10 +273,15 @@ def test_what_does_not_become_shorter_is_sent_as_it_is_and_says_so_in_vary() -> 
     assert (coding_of(made), made.body, made.headers["Vary"]) == (None, noise[:100], "Accept-Encoding")
 
 
-@pytest.mark.parametrize("status", [204, 205, 206])
-def test_what_has_no_content_or_a_part_of_one_is_left_alone(status: int) -> None:
+@pytest.mark.parametrize("status", [204, 205])
+def test_what_has_no_content_is_left_alone(status: int) -> None:
     response = Response(TEXT, status, {"ETag": '"x"'})
     assert encode(response, "gzip, identity;q=0") is response
+
+
+def test_a_part_is_left_alone() -> None:
+    made = encode(Response(TEXT, 206, {"ETag": '"x"', "Content-Range": "bytes 0-9/99"}), "gzip, identity;q=0")
+    assert (coding_of(made), made.body, made.headers["ETag"]) == (None, TEXT.encode(), '"x"')
 
 
 @pytest.mark.parametrize("status", [200, 201, 404, 500])
@@ -347,9 +355,16 @@ def test_vary_tells_caches_whether_it_was_compressed_or_not(
 
 @pytest.mark.parametrize(
     ("etag", "accept", "expected"),
-    [('"x"', "gzip", 'W/"x"'), ('W/"x"', "gzip", 'W/"x"'), ('"x"', "", '"x"'), ('"x"', "gzip;q=0", '"x"')],
+    [
+        ('"x"', "gzip", 'W/"x-gzip"'),
+        ('"x"', "br", 'W/"x-br"'),
+        ('W/"x"', "gzip", 'W/"x-gzip"'),
+        ('"x"', "", '"x"'),
+        ('"x"', "gzip;q=0", '"x"'),
+        ("x", "gzip", "x"),
+    ],
 )
-def test_a_strong_etag_becomes_weak_when_the_bytes_are_others(etag: str, accept: str, expected: str) -> None:
+def test_what_is_compressed_has_a_weak_etag_of_its_own_for_each_coding(etag: str, accept: str, expected: str) -> None:
     assert encode(Response(TEXT, headers={"ETag": etag}), accept).headers["ETag"] == expected
 
 
@@ -378,25 +393,103 @@ def test_head_without_the_body_of_get_says_what_it_depends_on() -> None:
     ("etag", "known", "expected"),
     [
         # what the client has was compressed, so that is what it would be sent again
-        ('"x"', 'W/"x"', ('W/"x"', "Accept-Encoding")),
-        ('"x"', '"a", W/"x", "xx"', ('W/"x"', "Accept-Encoding")),
-        # it was not, or nobody knows
-        ('"x"', '"x"', ('"x"', None)),
-        ('"x"', 'W/"x", "x"', ('"x"', None)),
-        ('"x"', "*", ('"x"', None)),
-        ('"x"', 'W/"xx"', ('"x"', None)),
-        ('W/"x"', 'W/"x"', ('W/"x"', None)),
-        (None, 'W/"x"', (None, None)),
+        ('"x"', 'W/"x-gzip"', 'W/"x-gzip"'),
+        ('"x"', '"a", W/"x-gzip", "xx"', 'W/"x-gzip"'),
+        ('W/"x"', 'W/"x-gzip"', 'W/"x-gzip"'),
+        # it was not, or otherwise, or nobody knows
+        ('"x"', '"x"', '"x"'),
+        ('"x"', 'W/"x"', '"x"'),
+        ('"x"', 'W/"x-br"', '"x"'),
+        ('"x"', "*", '"x"'),
+        ('"x"', 'W/"xx-gzip"', '"x"'),
+        ('W/"x"', 'W/"x"', 'W/"x"'),
+        (None, 'W/"x-gzip"', None),
     ],
 )
 def test_not_modified_has_the_etag_and_vary_that_ok_would_have_had(
-    etag: str | None, known: str, expected: tuple[str | None, str | None]
+    etag: str | None, known: str, expected: str | None
 ) -> None:
     response = Response(None, 304, {} if etag is None else {"ETag": etag})
     made = FAKE.encode(CIMultiDict({"If-None-Match": known, "Accept-Encoding": "gzip"}), "GET", response)
-    assert (made.headers.get("ETag"), made.headers.get("Vary")) == expected
+    assert (made.headers.get("ETag"), made.headers["Vary"]) == (expected, "Accept-Encoding")
     assert (made.status, made.body) == (304, None)
-    assert FAKE.encode(CIMultiDict(), "GET", response) is response
+
+
+@pytest.mark.parametrize(("accept", "is_seen"), [("gzip", True), ("br;q=0.5, gzip", True), ("br", False), ("", False)])
+def test_a_handler_sees_the_tag_of_what_was_compressed_for_this_client(accept: str, is_seen: bool) -> None:
+    fields = CIMultiDict({"Accept-Encoding": accept, "If-None-Match": '"a"'})
+    fields.add("If-None-Match", 'W/"x-gzip"')
+    seen = FAKE.recognise(CIMultiDictProxy(fields))
+    assert ('W/"x"' in seen["If-None-Match"]) is is_seen
+    assert 'W/"x-gzip"' in ", ".join(seen.getall("If-None-Match"))
+
+
+async def test_a_cache_is_not_told_that_it_has_what_its_client_does_not_accept(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(TEXT.encode())
+
+    def fetch(request: bunws.Request, server: bunws.Server) -> bunws.Response:
+        return bunws.Response.file(path)
+
+    async with serving(fetch=fetch, compression={"codings": ["gzip"], "streams": True}) as server:
+        etag = (await server.fetch("/", headers={"Accept-Encoding": "gzip"})).headers["ETag"]
+        for accept, status in [("gzip", 304), ("gzip;q=0.5", 304), ("br", 200), ("identity", 200), ("", 200)]:
+            fields = {"Accept-Encoding": accept, "If-None-Match": etag}
+            response = await server.fetch("/", headers=fields)
+            assert response.status == status
+            assert (response.headers["ETag"] == etag) is (status == 304)
+            # Nor are parts of the two put together, or one taken for the state that the other had.
+            assert (
+                await server.fetch("/", headers={**fields, "If-Range": etag, "Range": "bytes=0-1"})
+            ).status == status
+            assert (await server.fetch("/", headers={**fields, "If-Match": etag})).status == 412
+
+
+@pytest.mark.parametrize("accept", ["gzip", "", None])
+@pytest.mark.parametrize(
+    ("fields", "varies"),
+    [
+        ({}, (False, True)),  # of 206 the type is known: there is none; a 304 need not tell it
+        ({"Content-Type": "text/html"}, (True, True)),
+        ({"Content-Type": "image/png"}, (False, False)),
+        ({"Content-Type": "multipart/byteranges; boundary=x"}, (True, False)),
+        ({"Content-Type": "text/html", "Content-Range": "bytes 0-9/5000"}, (True, False)),
+        ({"Content-Type": "text/html", "Content-Encoding": "br"}, (False, False)),
+        ({"Content-Type": "text/html", "Cache-Control": "no-transform"}, (False, False)),
+    ],
+)
+def test_a_part_and_not_modified_vary_where_the_whole_might_have_been_compressed(
+    fields: dict[str, str], varies: tuple[bool, bool], accept: str | None
+) -> None:
+    made = [encode(Response(b"0123456789", 206, fields), accept), encode(Response(None, 304, fields), accept)]
+    assert tuple(response.headers.get("Vary") == "Accept-Encoding" for response in made) == varies
+
+
+@pytest.mark.parametrize("accept", ["gzip", "gzip, identity;q=0", ""])
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("name", ["a.txt", "a.png"])
+async def test_all_answers_to_a_request_for_a_file_vary_alike(
+    tmp_path: Path, name: str, streams: bool, accept: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(TEXT.encode())
+
+    def fetch(request: bunws.Request, server: bunws.Server) -> bunws.Response:
+        return bunws.Response.file(path)
+
+    async with serving(fetch=fetch, compression={"streams": streams}) as server:
+
+        async def ask(status: int, fields: Mapping[str, str]) -> str | None:
+            response = await server.fetch("/", headers={"Accept-Encoding": accept, **fields})
+            await response.bytes()
+            assert response.status == status
+            return response.headers.get("Vary")
+
+        etag = (await server.fetch("/", headers={"Range": "bytes=0-0"})).headers["ETag"]
+        vary = await ask(200, {})
+        assert await ask(304, {"If-None-Match": etag}) == vary
+        assert await ask(206, {"Range": "bytes=0-9"}) == vary
+        assert await ask(206, {"Range": "bytes=0-9, 900-909"}) == vary
 
 
 # The codings themselves
@@ -545,7 +638,7 @@ async def test_a_stream_has_no_size_and_no_length_any_more() -> None:
     assert opened(made).size is None
     assert dict(made.headers) == {
         "Content-Type": "text/html",
-        "ETag": 'W/"x"',
+        "ETag": 'W/"x-gzip"',
         "Vary": "Accept-Encoding",
         "Content-Encoding": "gzip",
     }

@@ -167,6 +167,10 @@ def test_an_event_of_json_can_be_parsed_by_the_page() -> None:
     assert json.loads(read(Event.json(value)).events[0].data) == value
 
 
+def test_an_event_of_json_may_hold_a_lone_surrogate() -> None:
+    assert Event.json("\ud800").encode() == b'data: "\\ud800"\n\n'
+
+
 def test_retry_is_in_seconds_here_and_in_milliseconds_there() -> None:
     assert read(Event(None, retry=1.5)).reconnection_time == 1500
 

@@ -98,7 +98,11 @@ async def test_second_read_is_refused_as_fetch_does() -> None:
             await read()
 
 
-@pytest.mark.parametrize("body", ["{", "", b"\xff", "[" * 1_000_000], ids=["cut", "empty", "no text", "deep"])
+@pytest.mark.parametrize(
+    "body",
+    ["{", "", b"\xff", "[" * 1_000_000, '{"a": NaN}', "-Infinity"],
+    ids=["cut", "empty", "no text", "deep", "no number", "infinity"],
+)
 async def test_json_that_is_none_raises_what_is_answered_with_400(body: str | bytes) -> None:
     with pytest.raises(ValueError, match="not valid JSON") as caught:
         await Request("http://a/", method="POST", body=body).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,11 @@ def test_json_is_made_by_the_function_that_is_given(made: str | bytes) -> None:
 def test_a_function_that_makes_no_json_is_refused() -> None:
     with pytest.raises(TypeError, match="dumps must return str or bytes, not NoneType"):
         Response.json({}, dumps=lambda data: None)  # type: ignore[arg-type, return-value]  # a mistake
+
+
+@pytest.mark.parametrize("dumps", [None, lambda data: f'"{data}"'])
+def test_json_that_holds_a_lone_surrogate_can_be_sent(dumps: Callable[[object], str] | None) -> None:
+    assert Response.json("\ud800", dumps=dumps).body == b'"\\ud800"'
 
 
 def test_json_of_a_subclass_is_of_the_subclass() -> None:

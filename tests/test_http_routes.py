@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from yarl import URL
 
 from bunws.http.response import Response
-from bunws.http.routes import Match, Router, RouteTable
+from bunws.http.routes import METHODS, Match, Router, RouteTable
 
 
 def found(patterns: list[str], path: str) -> tuple[str, dict[str, str]] | None:
@@ -412,6 +412,20 @@ def test_what_no_route_matches_is_for_fetch() -> None:
     assert answer(router, "GET", "/users/") is None
     assert answer(router, "OPTIONS", "*") is None
     assert answer(Router({}), "GET", "/") is None
+
+
+@pytest.mark.parametrize(
+    ("routes", "allow"),
+    [
+        ({"/a": {"GET": handler("a")}, "/b": {"POST": handler("b")}, "/c": False}, "GET, HEAD, POST, OPTIONS"),
+        ({"/a": {"GET": handler("a")}, "/b": handler("b")}, ", ".join(METHODS)),
+        ({}, "OPTIONS"),
+    ],
+    ids=["methods", "any_method", "none"],
+)
+def test_a_server_as_a_whole_takes_what_one_of_its_routes_takes(routes: dict[str, object], allow: str) -> None:
+    options = Router(routes).options
+    assert (options.status, options.headers["Allow"]) == (204, allow)
 
 
 def test_false_gives_a_path_back_to_fetch() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import httptools
 import pytest
 from hypothesis import given, strategies as st
@@ -266,6 +268,8 @@ MALFORMED_CHUNKS = {
     "size_beyond_64_bits (9112, 7.1)": b"10000000000000003\r\nabc\r\n0\r\n\r\n",
     "bare_lf_after_size (9112, 7.1)": b"3\nabc\r\n0\r\n\r\n",
     "bare_semicolon (9112, 7.1.1)": b"3;\r\nabc\r\n0\r\n\r\n",
+    "space_before_extension (9112, 7.1.1, where it is BWS)": b"3 ;a\r\nabc\r\n0\r\n\r\n",
+    "space_in_extension (9112, 7.1.1, where it is BWS)": b"3; a = b\r\nabc\r\n0\r\n\r\n",
     "nul_in_extension (9112, 7.1.1)": b"3;a\x00\r\nabc\r\n0\r\n\r\n",
     "bare_lf_in_extension (9112, 7.1.1)": b"3;a\nb\r\nabc\r\n0\r\n\r\n",
     "chunk_longer_than_its_size (9112, 7.1)": b"3\r\nabcd\r\n0\r\n\r\n",
@@ -374,6 +378,14 @@ def test_long_chunk_extensions_are_refused(chunks: bytes) -> None:
 
 def test_small_chunks_without_extensions_are_not_taken_for_long_ones() -> None:
     assert parse(CHUNKED + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")[1:] == [b"x" * 1000, EndOfRequest()]
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"0001;a\r\nx\r\n", b"3F\r\n" + b"x" * 63 + b"\r\n"])
+def test_small_chunks_that_come_together_are_one_piece(chunk: bytes) -> None:
+    parser = make_parser(max_body_size=100_000)
+    _, piece, end = parser.feed(CHUNKED + chunk * 1000 + b"0\r\n\r\n")
+    assert piece == b"x" * 1000 * chunk.count(b"x")
+    assert end == EndOfRequest()
 
 
 # One request at a time
@@ -642,6 +654,16 @@ class Heads:
         self.completed += 1
 
 
+class Bodies(Heads):
+    """And where the body of the first is."""
+
+    body = b""
+
+    def on_body(self, piece: bytes) -> None:
+        if not self.completed:
+            self.body += piece
+
+
 @given(st.lists(requests(), min_size=1, max_size=3), st.data())
 def test_nothing_is_accepted_that_llhttp_alone_refuses(stream: list[bytes], data: st.DataObject) -> None:
     broken = bytearray(b"".join(stream).replace(b"Upgrade: h2c", b"X-Up: h2c"))
@@ -660,6 +682,42 @@ def test_nothing_is_accepted_that_llhttp_alone_refuses(stream: list[bytes], data
     else:
         assert found.count(EndOfRequest()) == heads.completed or isinstance(found[-1], int)
     assert found.count(EndOfRequest()) <= heads.completed
+
+
+_lines = st.sampled_from([b"%x", b"%X", b"%03x", b"%016x", b"%x;a", b'%x;b="c"'])
+_breaks = st.sampled_from(
+    [b"", b"\r", b"\n", b" ", b"\r\n", b"0", b"1", b"a", b"F", b";", b";a=b", b';a="', b"\x00", b"\xff", b"-", b"_"]
+)
+
+
+@given(
+    st.lists(st.tuples(_lines, st.binary(max_size=70))),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2), _breaks), max_size=3),
+    st.integers(0, 300),
+)
+def test_a_run_of_chunks_is_the_body_that_llhttp_alone_finds(
+    chunks: list[tuple[bytes, bytes]], breaks: list[tuple[float, int, bytes]], limit: int
+) -> None:
+    whole = b"".join([(line % len(body)) + b"\r\n" + body + b"\r\n" for line, body in chunks]) + b"0\r\n\r\n"
+    broken = bytearray(CHUNKED + whole)
+    for where, length, instead in breaks:
+        at = len(CHUNKED) + int(where * len(whole))
+        broken[at : at + length] = instead
+    data = bytes(broken)
+    judge = Bodies()
+    with contextlib.suppress(httptools.HttpParserError):
+        httptools.HttpRequestParser(judge).feed_data(data)
+
+    found = parse(data, max_body_size=100_000)
+    if EndOfRequest() in found:
+        assert judge.completed
+        assert found[1 : found.index(EndOfRequest())] == [judge.body] * bool(judge.body)
+    # However the bytes were split, unless they are malformed: then less of them may have been a piece before.
+    for max_body_size in (limit, 100_000):
+        found = parse(data, max_body_size=max_body_size)
+        bytewise = parse_bytewise(data, max_body_size=max_body_size)
+        assert found[-1] == bytewise[-1]
+        assert found == bytewise or found[-1] == 400
 
 
 @given(st.text(st.sampled_from("closekpaiv-, \tCLOSE"), max_size=24), st.sampled_from(["1.0", "1.1"]))

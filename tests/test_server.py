@@ -1085,6 +1085,47 @@ async def test_fetch_in_process_raises_what_the_handler_raises_or_asks_the_error
         assert (response.status, await response.text()) == (500, "broken")
 
 
+async def test_fetch_in_process_gives_no_response_that_cannot_be_sent() -> None:
+    def fetch(request: bunws.Request) -> bunws.Response:
+        response = bunws.Response("hello")
+        response.headers["X-Evil"] = "a\r\nSet-Cookie: b"
+        return response
+
+    async def answer(exc: Exception) -> bunws.Response:
+        return bunws.Response(str(exc)[:15], 503)
+
+    async with serve_here(fetch) as server:
+        with pytest.raises(ValueError, match="X-Evil"):
+            await server.fetch("/")
+    async with serve_here(fetch, error=answer) as server:
+        response = await server.fetch("/")
+        assert (response.status, await response.text()) == (503, "header 'X-Evil'")
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("POST", 205), ("GET", 304)])
+@pytest.mark.parametrize("streams", [False, True], ids=["bytes", "stream"])
+async def test_fetch_in_process_gives_no_content_that_no_client_would_get(
+    method: str, status: int, streams: bool
+) -> None:
+    closed = asyncio.Event()
+
+    class Content:
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("nobody reads it")
+
+        def close(self) -> None:
+            closed.set()
+
+    def fetch(request: bunws.Request) -> bunws.Response:
+        return bunws.Response(Content() if streams else "content", status, {"X-A": "b"}, status_text="So")
+
+    async with serve_here(fetch) as server:
+        response = await server.fetch("/", method=method)
+        assert (response.status, response.status_text, response.headers["X-A"]) == (status, "So", "b")
+        assert (response.body, await response.bytes()) == (None, b"")
+    assert closed.is_set() is streams
+
+
 async def test_fetch_in_process_tells_who_returns_no_response() -> None:
     async with serve_here(lambda request: "hello") as server:
         with pytest.raises(TypeError, match=r"must return a bunws\.Response, got 'hello'"):

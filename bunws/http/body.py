@@ -11,10 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Final, Protocol, Self
+from math import isinf
+from typing import Any, Final, NoReturn, Protocol, Self
 
 
-__all__ = ["Body", "BodySource", "ClientDisconnected", "EMPTY", "HIGH_WATER", "decode_text", "decode_json"]
+__all__ = [
+    "Body",
+    "BodySource",
+    "ClientDisconnected",
+    "EMPTY",
+    "HIGH_WATER",
+    "decode_json",
+    "decode_text",
+    "encode_json",
+    "encode_json_text",
+]
 
 # Bytes that wait for a reader before the connection stops reading: those of one read of the socket, more or less.
 HIGH_WATER: Final = 64 * 1024
@@ -140,4 +151,37 @@ def decode_text(content: bytes) -> str:
 
 def decode_json(content: bytes) -> Any:
     """Parse JSON; raises `json.JSONDecodeError`. What comes out is the peer's, hence `Any`."""
-    return json.loads(decode_text(content))
+    return _decode(decode_text(content))
+
+
+def encode_json(data: Any) -> bytes:
+    """Make JSON; raises `TypeError` or `ValueError` for what it cannot say, such as a set or NaN."""
+    return encode_json_text(_encode(data))
+
+
+def encode_json_text(text: str) -> bytes:
+    """The bytes of JSON. A lone surrogate becomes an escape, as with `JSON.stringify`."""
+    # RFC 8259, 8.2: "the ABNF in this specification allows member names and string values to contain bit sequences that
+    # cannot encode Unicode characters; for example, "\uDEAD"". So a peer may send one, and whoever keeps what was read
+    # must be able to write it again. Nothing else has no UTF-8, and Python's escape is that of JSON.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    # RFC 8259, 6: "Numeric values that cannot be represented in the grammar below (such as Infinity and NaN) are not
+    # permitted."
+    raise json.JSONDecodeError(f"{name} is not permitted", name, 0)
+
+
+def _decode_float(text: str) -> float:
+    # RFC 8259, 6: "This specification allows implementations to set limits on the range and precision of numbers
+    # accepted." 1e999 would be an infinity, which could never be written again. 0.2 µs for each float.
+    number = float(text)
+    if isinf(number):
+        raise json.JSONDecodeError("the number is too large", text, 0)
+    return number
+
+
+# One for all: `json.loads` and `json.dumps` make one for each call that has options, which takes 0.5 µs.
+_decode: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_decode_float).decode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from multidict import CIMultiDict, MultiMapping
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 from zlib_ng import zlib_ng
 
+from .files import File
 from .headers import is_token, tokens
 from .response import Response
 from .stream import Stream, StreamInit
+from .tags import coded_tag, with_plain_tags
 
 
 __all__ = ["CODINGS", "Coding", "CodingOptions", "Compressor", "ContentCoder", "parse_compression", "weights"]
@@ -50,7 +52,8 @@ TYPES: Final = (
 )
 _EVENT_STREAM: Final = "text/event-stream"
 
-# RFC 9110, 6.4.1 and 15.3.6: no content. 15.3.7: a part of what a representation is, byte by byte.
+# RFC 9110, 6.4.1 and 15.3.6: no content. 15.3.7: a part of what a representation is, byte by byte. Of 206 it says, and
+# 15.4.5 of 304: a server MUST generate a Vary that "would have been sent in a 200 (OK) response to the same request".
 _LEFT_ALONE: Final = frozenset({204, 205, 206, 304})
 
 # RFC 9110, 8.4 and 14.4; RFC 9530. Who coded the content, cut it or summed it up wants these bytes to be sent.
@@ -340,16 +343,23 @@ class ContentCoder:
     def __repr__(self) -> str:
         return f"<ContentCoder {' '.join(coding.name for coding, _ in self._options.codings)}>"
 
-    def encode(self, request_headers: MultiMapping[str], method: str, response: Response) -> Response:
+    def encode(
+        self, request_headers: MultiMapping[str], method: str, response: Response, whole: Response | None = None
+    ) -> Response:
         """
         The response as this client is to get it: the same object, or a copy that takes its body over.
+
+        `whole` is what a 206 or 304 was made of, where that is known: the 200 in its place.
 
         Where the answer depends on Accept-Encoding, it says so in Vary. One that is compressed has a weak ETag. A body
         of 128 KiB and more becomes a stream; it is compressed while it is sent.
         """
         body, status = response.body, response.status
+        choice = self._choice_of(request_headers)
         if status in _LEFT_ALONE:
-            return _not_modified(request_headers, response) if status == 304 else response
+            if status not in (206, 304) or not self._may_code(whole or response, choice):
+                return response
+            return _not_modified(request_headers, response, choice) if status == 304 else _vary(response)
         if body is None:
             # To HEAD there may be none where GET has one; whether that would be compressed nobody knows.
             is_possible = method == "HEAD" and self._is_listed(response.headers.get("Content-Type", ""))
@@ -359,8 +369,6 @@ class ContentCoder:
             is_small = len(body) < self._options.threshold
         elif not self._options.streams:
             return response
-        accepted = request_headers.getall("Accept-Encoding", None)
-        choice = _UNASKED if accepted is None else self._choice(",".join(accepted))
         # RFC 9110, 12.5.3: without a coding a representation is acceptable "unless specifically excluded". If so, what
         # is small or does not shrink is compressed too.
         if choice.identity and (is_small or not self._is_listed(response.headers.get("Content-Type", ""))):
@@ -370,6 +378,33 @@ class ContentCoder:
         if isinstance(body, bytes):
             return self._encode_bytes(response, body, choice)
         return self._encode_stream(response, body, choice)
+
+    def recognise(self, headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+        """
+        The fields of a request with If-None-Match as handlers are to see them, who know the tags of what was not
+        compressed: behind the tag of what this client would be sent compressed comes that of what it was made of.
+        """
+        coding = self._choice_of(headers).coding
+        if coding is None:
+            return headers
+        fields = CIMultiDict(headers)
+        fields["If-None-Match"] = with_plain_tags(", ".join(headers.getall("If-None-Match", ())), coding[0].name)
+        return CIMultiDictProxy(fields)
+
+    def _choice_of(self, request_headers: MultiMapping[str]) -> _Choice:
+        accepted = request_headers.getall("Accept-Encoding", None)
+        return _UNASKED if accepted is None else self._choice(",".join(accepted))
+
+    def _may_code(self, whole: Response, choice: _Choice) -> bool:
+        """Whether a 200 might be compressed, of which there is no more than what `whole` says."""
+        body, status = whole.body, whole.status
+        if not (body is None or isinstance(body, bytes) or self._options.streams):
+            return False
+        content_type = whole.headers.get("Content-Type", body.content_type if isinstance(body, File) else "")
+        # 304 does not tell the type, and a 206 of several parts tells another.
+        is_untold = (status == 304 and not content_type) or (status == 206 and content_type.startswith("multipart/"))
+        is_possible = is_untold or self._is_listed(content_type) or not choice.identity
+        return is_possible and _is_free(whole, is_part=status == 206)
 
     def _encode_bytes(self, response: Response, body: bytes, choice: _Choice) -> Response:
         if choice.coding is None or not body:
@@ -433,10 +468,10 @@ _UNASKED: Final = _Choice(None, None, True)
 # Copies
 
 
-def _is_free(response: Response) -> bool:
-    """Whether the content may be coded."""
+def _is_free(response: Response, is_part: bool = False) -> bool:
+    """Whether the content may be coded, or that of which it `is_part`."""
     headers = response.headers
-    if any(name in headers for name in _FIXED):
+    if any(name in headers for name in _FIXED if not (is_part and name == "Content-Range")):
         return False
     # RFC 9110, 7.7: a "no-transform" directive; it binds proxies, and says here what it says to them.
     return "Cache-Control" not in headers or "no-transform" not in tokens(headers.getall("Cache-Control"))
@@ -451,23 +486,23 @@ def _code(response: Response, coding: Coding, body: bytes | _CodedStream) -> Res
     """A copy with another body, made of that of `response`."""
     made = _copy(response, body)
     made.headers["Content-Encoding"] = coding.name
-    _weaken(made.headers)
+    etag = coded_tag(response.headers.get("ETag", ""), coding.name)
+    if etag:
+        made.headers["ETag"] = etag
     # Those are of what was coded. RFC 9110, 14.3: no ranges of this one, whose bytes may be others the next time.
     for name in ("Content-Length", "Accept-Ranges"):
         made.headers.popall(name, None)
     return made
 
 
-def _not_modified(request_headers: MultiMapping[str], response: Response) -> Response:
+def _not_modified(request_headers: MultiMapping[str], response: Response, choice: _Choice) -> Response:
     # RFC 9110, 15.4.5: "The server generating a 304 response MUST generate any of the following header fields that
-    # would have been sent in a 200 (OK) response to the same request: Content-Location, Date, ETag, and Vary". What
-    # that had been, the client says: it has a weak tag where the handler's is strong, so it was sent that compressed.
-    etag = response.headers.get("ETag", "")
-    known = ",".join(request_headers.getall("If-None-Match", []))
-    if not etag.startswith('"') or f"W/{etag}" not in known or etag in known.replace(f"W/{etag}", ""):
-        return response
+    # would have been sent in a 200 (OK) response to the same request: Content-Location, Date, ETag, and Vary". Whether
+    # that had been compressed, the client says: it has the tag of what was.
     made = _vary(response)
-    _weaken(made.headers)
+    etag = "" if choice.coding is None else coded_tag(response.headers.get("ETag", ""), choice.coding[0].name)
+    if etag and etag in ",".join(request_headers.getall("If-None-Match", ())):
+        made.headers["ETag"] = etag
     return made
 
 
@@ -481,14 +516,6 @@ def _copy(response: Response, body: bytes | StreamInit | None) -> Response:
     if not {"*", "accept-encoding"}.intersection(tokens(vary)):
         made.headers["Vary"] = ", ".join([*filter(None, vary), "Accept-Encoding"])
     return made
-
-
-def _weaken(headers: CIMultiDict[str]) -> None:
-    # RFC 9110, 8.8.3.3: "Content codings are a property of the representation data, so a strong entity tag for a
-    # content-encoded representation has to be distinct from the entity tag of an unencoded representation".
-    etag = headers.get("ETag", "")
-    if etag.startswith('"'):
-        headers["ETag"] = f"W/{etag}"
 
 
 class _CodedStream:

@@ -19,7 +19,15 @@ from .response import Response
 from .stream import Stream
 
 
-__all__ = ["CONTINUE", "BodyLengthError", "StreamEncoder", "encode_response", "error_response"]
+__all__ = [
+    "CONTINUE",
+    "BodyLengthError",
+    "StreamEncoder",
+    "check_response",
+    "encode_response",
+    "error_response",
+    "has_content",
+]
 
 
 class BodyLengthError(ValueError):
@@ -76,15 +84,25 @@ def encode_response(response: Response, method: str, http_version: str, keep_ali
     body = response._body
     assert body is None or isinstance(body, bytes)
     status = response._status
-    has_content = method != "HEAD" and status not in _WITHOUT_CONTENT
-    if response._headers is None and body and has_content and keep_alive and http_version == "1.1":
+    with_content = method != "HEAD" and status not in _WITHOUT_CONTENT  # a call would take 0.05 µs of 0.4
+    if response._headers is None and body and with_content and keep_alive and http_version == "1.1":
         # The common case.
         start = _plain_start(status, response._status_text, response._content_type, date)
         return start + b"%d\r\n\r\n" % len(body) + body
     length = _content_length(response, method, None if body is None else len(body))
     framing = b"" if length is None else b"Content-Length: %d\r\n" % length
     head = _encode_head(response, framing, http_version == "1.0", keep_alive, date)
-    return head + body if body and has_content else head
+    return head + body if body and with_content else head
+
+
+def has_content(method: str, status: int) -> bool:
+    """Whether the answer with this status to such a request has content, be it of length 0."""
+    return method != "HEAD" and status not in _WITHOUT_CONTENT
+
+
+def check_response(response: Response) -> None:
+    """Raises like `encode_response`."""
+    _encode_fields(response)
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +135,7 @@ class StreamEncoder:
         told = response.headers.get("Content-Length", "")
         size = stream.size if stream.size is not None or not _is_number(told) else int(told)
         self.length = _content_length(response, method, size)
-        self.has_content = method != "HEAD" and response.status not in _WITHOUT_CONTENT
+        self.has_content = has_content(method, response.status)
         self._left = self.length or 0 if self.has_content else 0
         # RFC 9112, 6.1: "A server MUST NOT send a response containing Transfer-Encoding unless the corresponding
         # request indicates HTTP/1.1 (or later minor revisions)." What is left is 6.3: "the message body length is

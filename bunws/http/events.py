@@ -8,12 +8,12 @@ two chunks (a heartbeat) is between two events.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeAlias
 
+from .body import encode_json
 from .headers import HeadersInit
 from .request import Request
 from .response import Response
@@ -68,8 +68,7 @@ class Event:
 
         Raises TypeError or ValueError for what JSON cannot say, such as a set or NaN.
         """
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return cls(text, event, id, retry)
+        return cls(encode_json(value).decode(), event, id, retry)
 
     def encode(self) -> bytes:
         """The event as it is sent."""

@@ -120,7 +120,10 @@ class FormData(MultiDictProxy["str | UploadFile"]):
         return next((value for value in self.getall(name, ()) if isinstance(value, str)), None)
 
     def file(self, name: str) -> UploadFile | None:
-        """The first value of `name` that is a file; None where there is none."""
+        """
+        The first value of `name` that is a file; None where there is none. Where a user chose no file, browsers send
+        an empty one whose `filename` is "".
+        """
         return next((value for value in self.getall(name, ()) if isinstance(value, UploadFile)), None)
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
@@ -280,10 +280,15 @@ class Router:
         if not isinstance(routes, Mapping):
             raise TypeError(f"routes must be a mapping of paths to what answers them, got {type(routes).__name__}")
         self._adapt = adapt
+        # RFC 9110, 9.3.7: 'An OPTIONS request with an asterisk ("*") as the request target [...] applies to the server
+        # in general rather than to a specific resource.' A server as a whole takes what one of its routes does.
+        self._taken = {"OPTIONS"}
         self._table: RouteTable[_Resource | None] = RouteTable(
             "routes", {pattern: self._read(pattern, value) for pattern, value in routes.items()}
         )
         self._size = len(routes)
+        #: The answer to "OPTIONS *", where no `fetch` answers it.
+        self.options = Response(None, 204, {"Allow": _allow(self._taken)})
 
     def __repr__(self) -> str:
         return f"<Router {self._size} routes>"
@@ -314,7 +319,7 @@ class Router:
             if found is not None:
                 return found
             taken.update(resource.by_method)
-        allow = {"Allow": ", ".join(name for name in METHODS if name in taken)}
+        allow = {"Allow": _allow(taken)}
         if method == "OPTIONS":
             return Match(Response(None, 204, allow), _NO_PARAMS)
         # RFC 9110, 15.5.6: "The origin server MUST generate an Allow header field in a 405 response containing a list
@@ -327,6 +332,7 @@ class Router:
         if value is False:
             return None
         if not isinstance(value, Mapping):
+            self._taken.update(METHODS)  # whatever comes
             return _Resource({}, self._target(f"routes: {pattern!r}", value))
         if not value:
             raise ValueError(f"routes: {pattern!r} has no methods; write {{'GET': handler}}, or False to ask fetch")
@@ -336,6 +342,7 @@ class Router:
             targets[method] = self._target(f"routes: {pattern!r}: {method}", target)
         if "GET" in targets:
             targets.setdefault("HEAD", targets["GET"])
+        self._taken.update(targets)
         return _Resource(targets)
 
     def _target(self, name: str, value: object) -> Target:
@@ -349,6 +356,10 @@ class Router:
             return self._adapt(value)
         except TypeError:
             raise TypeError(f"{name} must be a function of (request, server), or of (request)") from None
+
+
+def _allow(taken: Collection[str]) -> str:
+    return ", ".join([name for name in METHODS if name in taken])
 
 
 def _fix(value: object) -> str:
