@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from .connection import Exchange
+from .exchange import Exchange
 
 
 __all__ = ["AccessLog", "AccessRecord", "Log", "access_log"]

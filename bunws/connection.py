@@ -15,13 +15,14 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
 from .address import SocketAddress
 from .answers import answer_to, internal_server_error, not_an_answer, settled
 from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
+from .exchange import Beginning, Exchange
 from .http.body import EMPTY, Body, ClientDisconnected
 from .http.encode import CONTINUE, StreamEncoder, encode_response, error_response
 from .http.head import RequestHead
@@ -32,7 +33,7 @@ from .http.wire import EndOfRequest, Event, RequestParser
 from .sender import Sender, close_stream
 
 
-__all__ = ["Connection", "Exchange", "Site"]
+__all__ = ["Connection", "Site"]
 
 logger = logging.getLogger("bunws")
 
@@ -87,48 +88,6 @@ class Site(Protocol):
 
     def date(self) -> bytes:
         """Now, as RFC 9110, 5.6.7 writes it."""
-
-
-class Beginning(NamedTuple):
-    """How it was when a request was read; when its log is told, its connection may be gone."""
-
-    clock: float  # of `time.perf_counter`
-    written: int  # bytes on the connection until then
-    peer: SocketAddress | None
-
-
-class Exchange:
-    """One request and what becomes of it. `request._context` leads here."""
-
-    __slots__ = (
-        "answered",
-        "begun",
-        "body",
-        "connection",
-        "expects_continue",
-        "failed",
-        "head",
-        "refusal",
-        "request",
-        "upgraded",
-    )
-
-    def __init__(self, connection: Connection, head: RequestHead, request: Request, body: Body) -> None:
-        self.connection = connection
-        self.head = head
-        self.request = request
-        self.body = body
-        self.refusal: HTTPError | None = None  # what it is answered, whatever the handler says
-        self.upgraded = False
-        self.failed = False  # its stream has raised before it was begun
-        self.answered = 0  # the status, from when its head is written on
-        self.expects_continue = head.expects_continue  # and neither got it nor went on without
-        self.begun: Beginning | None = None  # for the log
-
-    @property
-    def pending(self) -> bool:
-        """Whether it can still be upgraded."""
-        return self.connection.current is self and not self.upgraded and not self.answered
 
 
 class Connection(asyncio.Protocol):

@@ -14,8 +14,9 @@ from hypothesis import given, strategies as st
 
 import bunws
 from bunws.address import SocketAddress
-from bunws.connection import MAX_DISCARDED, MAX_TAIL, Connection, Exchange
+from bunws.connection import MAX_DISCARDED, MAX_TAIL, Connection
 from bunws.exceptions import HTTPError
+from bunws.exchange import Exchange
 from bunws.http.body import HIGH_WATER
 from tests.support import PATIENCE, RawClient, eventually, quiet, until
 
