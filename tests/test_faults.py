@@ -32,8 +32,8 @@ from tests.attacks import counts_of
 from tests.clients import (
     CLOSE,
     EACH_LOOP,
-    Client,
     Frame,
+    TLSClient,
     binary,
     connected,
     connection,
@@ -477,46 +477,6 @@ def contexts(authority: trustme.CA) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return server, client
-
-
-class TLSClient:
-    """TLS over a socket of which every byte is ours to keep."""
-
-    def __init__(self, client: Client, context: ssl.SSLContext) -> None:
-        self.client = client
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
-
-    async def shake_hands(self) -> None:
-        await self._do(self._tls.do_handshake)
-
-    async def send(self, data: bytes) -> None:
-        await self.client.send(self.records(data))
-
-    def records(self, data: bytes) -> bytes:
-        """What `data` is on the wire."""
-        self._tls.write(data)
-        return self._out.read()
-
-    async def receive(self) -> bytes:
-        data: bytes = await self._do(lambda: self._tls.read(65_536))
-        return data
-
-    async def _do(self, call: Callable[[], Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                return call()
-            except ssl.SSLWantReadError:
-                await self.client.send(self._out.read())
-                data = await loop.sock_recv(self.client.socket, 65_536)
-                if data:
-                    self._in.write(data)
-                else:
-                    self._in.write_eof()
-            finally:
-                if self._out.pending:
-                    await self.client.send(self._out.read())
 
 
 # RFC 8446, 6: an alert is a record of type 21 with a level and a description.

@@ -1,0 +1,130 @@
+"""Answers over TLS, on both event loops: whole for who reads them, however slowly, and never ahead without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+import bunws
+from bunws.transport import is_tls
+from tests.clients import EACH_LOOP, TLSClient, connection, serving, until
+
+
+LOOP_FACTORIES = EACH_LOOP
+
+Fetch = Callable[[bunws.Request], object]
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's and the client's."""
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+@contextlib.asynccontextmanager
+async def shaken(server: bunws.Server, context: ssl.SSLContext) -> AsyncIterator[TLSClient]:
+    """A client for which the kernel takes little ahead."""
+    async with connection(server, receive_buffer=10_000) as client:
+        tls = TLSClient(client, context)
+        await tls.shake_hands()
+        yield tls
+
+
+async def settle() -> None:
+    """Let the loop do all that it can do by itself, with what the kernel has for it."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+# Streams
+
+
+TEXT = b"".join(b"line %d of what is worth compressing\n" % number for number in range(50_000))  # 2 MB
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    for at in range(0, len(TEXT), 100_000):
+        await asyncio.sleep(0)
+        yield TEXT[at : at + 100_000]
+
+
+async def moments() -> AsyncIterator[str]:
+    for number in range(5):
+        await asyncio.sleep(0)
+        yield str(number)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async for piece in pieces():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("kind", ["file", "generator", "iterable", "events", "application", "bytes"])
+async def test_a_streamed_answer_is_whole_over_tls(
+    kind: str, coding: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext], tmp_path: Path
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT)
+    plain = {"Content-Type": "text/plain"}
+    answers: dict[str, Fetch] = {
+        "file": lambda request: bunws.Response.file(path),
+        "generator": lambda request: bunws.Response(pieces(), headers=plain),
+        "iterable": lambda request: bunws.Response((bytes([letter]) for letter in b"abcde"), headers=plain),
+        "events": lambda request: bunws.EventStream(moments()),
+        "bytes": lambda request: bunws.Response(TEXT, headers=plain),
+    }
+    theirs, ours = contexts
+    fetch = bunws.asgi(application) if kind == "application" else answers[kind]
+    expected = {"iterable": b"abcde", "events": b"".join(b"data: %d\n\n" % number for number in range(5))}
+    async with serving(fetch=fetch, tls=theirs, compression=True) as server, httpx.AsyncClient(verify=ours) as client:
+        for _ in range(2):  # over one connection
+            answer = await client.get(str(server.url), headers={"Accept-Encoding": coding})
+            assert answer.content == expected.get(kind, TEXT)
+
+
+async def test_a_stream_waits_for_a_client_that_does_not_read_over_tls(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    made = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal made
+        while True:
+            made += 1
+            yield bytes(64 * 1024)
+
+    theirs, ours = contexts
+    async with (
+        serving(fetch=lambda request: bunws.Response(chunks()), tls=theirs) as server,
+        shaken(server, ours) as client,
+    ):
+        await client.send(GET)
+        await until(lambda: any(not each.is_writable for each in server._guests.connections))
+        (guest,) = server._guests.connections
+        before = made
+        await settle()
+        assert made == before
+        assert guest.transport is not None
+        assert is_tls(guest.transport)
+        assert guest.transport.get_write_buffer_size() < 3 * 64 * 1024
+        while made < before + 10:  # goes on as it is read
+            await client.receive()
