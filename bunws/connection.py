@@ -31,6 +31,7 @@ from .http.response import Response
 from .http.stream import Stream, StreamInit
 from .http.wire import EndOfRequest, Event, RequestParser
 from .sender import Sender, close_stream
+from .transport import is_tls
 
 
 __all__ = ["Connection", "Site"]
@@ -153,8 +154,10 @@ class Connection(asyncio.Protocol):
         self._tell_gone()
         if self._sender is not None:
             self._sender.eof_received()
-        # True: keep the other half.
-        return (self.current is not None or not self.is_writable) and not self._ending_ticks
+        if self.current is None and self.is_writable:
+            return False
+        # True: keep the other half. TLS has no halves: asyncio and uvloop close it, and warn who wants to keep it.
+        return not self._ending_ticks and self.transport is not None and not is_tls(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

@@ -15,7 +15,7 @@ import trustme
 
 import bunws
 from bunws.transport import is_tls
-from tests.clients import EACH_LOOP, TLSClient, connection, serving, until
+from tests.clients import EACH_LOOP, Client, TLSClient, connection, serving, until
 
 
 LOOP_FACTORIES = EACH_LOOP
@@ -128,3 +128,28 @@ async def test_a_stream_waits_for_a_client_that_does_not_read_over_tls(
         assert guest.transport.get_write_buffer_size() < 3 * 64 * 1024
         while made < before + 10:  # goes on as it is read
             await client.receive()
+
+
+# Clients that leave
+
+
+async def test_a_client_that_leaves_during_an_answer_over_tls_is_nothing_to_log(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    left: list[bunws.Request] = []
+
+    async def fetch(request: bunws.Request) -> bunws.Response:
+        await request.wait_disconnected()
+        left.append(request)
+        return bunws.Response()
+
+    theirs, ours = contexts
+    async with serving(fetch=fetch, tls=theirs) as server:  # which fails where a warning is logged
+        for leave in (Client.end, Client.reset):
+            async with shaken(server, ours) as client:
+                await client.send(GET)
+                await until(lambda: server.pending_requests)
+                leave(client.client)
+                await until(lambda: not server.pending_requests)
+        await until(lambda: not server._guests.connections)
+    assert [request.disconnected for request in left] == [True, True]
