@@ -31,7 +31,7 @@ from .http.response import Response
 from .http.stream import Stream, StreamInit
 from .http.wire import EndOfRequest, Event, RequestParser
 from .sender import Sender, close_stream
-from .transport import is_tls
+from .transport import bytes_left, is_tls
 
 
 __all__ = ["Connection", "Site"]
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         if abrupt:
             self.transport.abort()
         elif self.current is None and not self._ending_ticks:
-            self.transport.close()
+            self._close(self.transport)
 
     def renew(self) -> None:
         """The server counts in other ticks."""
@@ -216,13 +216,14 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        left = transport.get_write_buffer_size()
+        left = bytes_left(transport)
         moves = self._written - left != self._taken
         self._taken = self._written - left
         if self._ending_ticks:
             # A slow reader has all the time it needs, as long as it takes something.
             self._ending_ticks = self._site.close_ticks if moves and left else self._ending_ticks - 1
             if not self._ending_ticks:
+                self._ending_ticks = 1  # it does not begin anew
                 transport.abort()
             return
         if self._sender is not None:
@@ -256,8 +257,7 @@ class Connection(asyncio.Protocol):
         elif exchange is not None:
             self._end()
         else:
-            self._ending_ticks = self._site.close_ticks
-            transport.close()
+            self._close(transport)
 
     # Receiving
 
@@ -559,4 +559,9 @@ class Connection(asyncio.Protocol):
                 self._reading = True
                 transport.resume_reading()
         else:
+            self._close(transport)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        self._ending_ticks = self._site.close_ticks  # in which it goes on as a slow client takes what is left
+        if not transport.is_closing():  # asyncio's over TLS, closed twice, can never be aborted
             transport.close()

@@ -6,14 +6,22 @@ Rule: asyncio's and uvloop's are told apart by nothing that is private to them, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import fcntl
+import select
+import socket
+import sys
+import termios
+from typing import TYPE_CHECKING, Final
 
 
 if TYPE_CHECKING:
     import asyncio
 
 
-__all__ = ["is_tls", "pause_while_left"]
+__all__ = ["bytes_left", "is_tls", "pause_while_left"]
+
+# macOS, getsockopt(2): "SO_NWRITE get number of bytes currently in send socket buffer". Python has no name for it.
+_SO_NWRITE: Final = 0x1024
 
 
 def is_tls(transport: asyncio.Transport) -> bool:
@@ -30,3 +38,35 @@ def pause_while_left(transport: asyncio.Transport) -> None:
     # uvloop's low-water mark is 16 bytes otherwise. Over TLS they compare with "at least" where others say "more than":
     # 0 would pause on whatever is written, and never resume.
     transport.set_write_buffer_limits(high=1 if is_tls(transport) else 0)
+
+
+def bytes_left(transport: asyncio.Transport) -> int:
+    """
+    Bytes that wait for the client to take what came before them; 0: none do. They change as it takes some.
+
+    What the kernel holds counts as long as it takes no more: a client has to read megabytes of that, which may last
+    longer than any timeout, before a byte of ours moves. And over TLS nobody tells what the transport below holds, but
+    only that is where it can be: it is empty while the kernel takes more.
+    """
+    left = transport.get_write_buffer_size()
+    if not left and not is_tls(transport):
+        return 0  # the common case
+    sock = transport.get_extra_info("socket")
+    try:
+        return left + _queued(sock) if left or not _polled(sock, select.POLLOUT) else 0
+    except (OSError, ValueError):  # it is closed, or the kernel does not tell
+        return left
+
+
+def _polled(sock: socket.socket, events: int) -> int:
+    """Which of these events have come about; errors always count."""
+    poll = select.poll()
+    poll.register(sock.fileno(), events)
+    return next((found for _, found in poll.poll(0)), 0)
+
+
+def _queued(sock: socket.socket) -> int:
+    """Bytes that the kernel holds until the peer has acknowledged them."""
+    if sys.platform == "darwin":
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)

@@ -100,6 +100,9 @@ class Wire(asyncio.Transport):
         assert name == "socket"
         return self
 
+    def fileno(self) -> int:
+        return -1
+
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
 

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 import bunws
-from bunws.transport import is_tls
+from bunws.transport import bytes_left, is_tls
 from tests.clients import EACH_LOOP, Client, TLSClient, connection, serving, until
 
 
@@ -153,3 +153,96 @@ async def test_a_client_that_leaves_during_an_answer_over_tls_is_nothing_to_log(
                 await until(lambda: not server.pending_requests)
         await until(lambda: not server._guests.connections)
     assert [request.disconnected for request in left] == [True, True]
+
+
+# Slow clients
+
+
+WHOLE = bytes(6 * 1024 * 1024)
+
+
+async def whole_pieces() -> AsyncIterator[bytes]:
+    for at in range(0, len(WHOLE), 1024 * 1024):
+        yield WHOLE[at : at + 1024 * 1024]
+
+
+@pytest.mark.parametrize("connection_field", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_client_that_reads_slowly_gets_the_whole_answer_over_tls(
+    is_streamed: bool,
+    connection_field: bytes,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What asyncio gives TLS for its goodbye, which waits behind the answer.
+    monkeypatch.setattr(asyncio.constants, "SSL_SHUTDOWN_TIMEOUT", 0.001)  # type: ignore[attr-defined]  # no stub
+    headers = {"Content-Length": str(len(WHOLE))}
+
+    def fetch(request: bunws.Request) -> bunws.Response:
+        return bunws.Response(whole_pieces() if is_streamed else WHOLE, headers=headers)
+
+    theirs, ours = contexts
+    async with serving(fetch=fetch, tls=theirs) as server, shaken(server, ours) as client:
+        await client.send(GET[:-2] + connection_field + b"\r\n")
+        received = await client.receive()
+        head_size = received.index(b"\r\n\r\n") + 4
+        size = len(received)
+        while size < head_size + len(WHOLE):
+            server._guests.sweeper.sweep()  # more often than any timeout has ticks
+            for _ in range(4):
+                size += len(await client.receive())
+                await asyncio.sleep(0)  # what is there is received without one
+        assert size == head_size + len(WHOLE)
+
+
+async def test_a_client_that_reads_nothing_more_is_dropped_over_tls(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    theirs, ours = contexts
+    async with (
+        serving(fetch=lambda request: bunws.Response(WHOLE), tls=theirs) as server,
+        shaken(server, ours) as client,
+    ):
+        await client.send(GET)
+        assert await client.receive()
+        for _ in range(server._site.http_ticks):
+            server._guests.sweeper.sweep()
+            await settle()
+        assert len(server._guests.connections) == 1
+        for _ in range(3):  # what the kernel had taken may have moved once
+            server._guests.sweeper.sweep()
+            await settle()
+        await until(lambda: not server._guests.connections)
+
+
+async def test_a_client_that_has_read_it_all_only_has_to_ask_again_over_tls(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    theirs, ours = contexts
+    async with (
+        serving(fetch=lambda request: bunws.Response(WHOLE), tls=theirs) as server,
+        httpx.AsyncClient(verify=ours) as client,
+    ):
+        assert (await client.get(str(server.url))).content == WHOLE
+        (guest,) = server._guests.connections
+        assert guest.transport is not None
+        assert bytes_left(guest.transport) == 0
+
+
+async def test_a_client_that_does_not_answer_the_goodbye_is_dropped_over_tls(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    theirs, ours = contexts
+    async with (
+        serving(fetch=lambda request: bunws.Response(), tls=theirs, idle_timeout=0) as server,
+        shaken(server, ours) as client,
+    ):
+        await client.send(GET)
+        assert await client.receive()
+        for _ in range(2):  # as when somebody has pressed Ctrl-C twice
+            server.stop()
+            await settle()
+        assert len(server._guests.connections) == 1
+        for _ in range(server.close_ticks):
+            server._guests.sweeper.sweep()
+        await until(lambda: not server._guests.connections)
