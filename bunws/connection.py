@@ -31,7 +31,7 @@ from .http.response import Response
 from .http.stream import Stream, StreamInit
 from .http.wire import EndOfRequest, Event, RequestParser
 from .sender import Sender, close_stream
-from .transport import bytes_left, is_tls
+from .transport import Departure, bytes_left, departure_of, is_tls
 
 
 __all__ = ["Connection", "Site"]
@@ -226,11 +226,24 @@ class Connection(asyncio.Protocol):
                 self._ending_ticks = 1  # it does not begin anew
                 transport.abort()
             return
+        if not self._reading:
+            self._look_for_client(transport)
         if self._sender is not None:
             self._sender.tick(self._site.stopping)
         duty = self._find_duty(left)
         if self._watch.is_overdue(duty, self.allowed_ticks, moves=moves):
             self._time_out(transport, duty)
+
+    def _look_for_client(self, transport: asyncio.Transport) -> None:
+        """Nothing is read, so nobody tells that the client has left: ask."""
+        departure = departure_of(transport)
+        if departure is Departure.WHOLE:
+            transport.abort()
+        elif departure is not None and self.current is not None and not self.current.request.disconnected:
+            # As `eof_received` has it, but for what the client has sent before: that can still be read.
+            self.current.request._tell_disconnected()
+            if self._sender is not None:
+                self._sender.eof_received()
 
     def _find_duty(self, left: int) -> Duty | None:
         if left:
@@ -500,7 +513,7 @@ class Connection(asyncio.Protocol):
         if exchange.expects_continue and self._receiving is exchange:
             exchange.body.fail(RuntimeError("the answer has begun: read the body of the request before"))
         self._sender = Sender(self, stream, encoder)
-        if self._eof:
+        if self._eof or exchange.request.disconnected:
             self._sender.eof_received()
         self._site.spawn(self._send(exchange, self._sender))
 

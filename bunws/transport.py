@@ -6,6 +6,7 @@ Rule: asyncio's and uvloop's are told apart by nothing that is private to them, 
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import select
 import socket
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     import asyncio
 
 
-__all__ = ["bytes_left", "is_tls", "pause_while_left"]
+__all__ = ["Departure", "bytes_left", "departure_of", "is_tls", "pause_while_left"]
 
 # macOS, getsockopt(2): "SO_NWRITE get number of bytes currently in send socket buffer". Python has no name for it.
 _SO_NWRITE: Final = 0x1024
+
+# Linux: "Stream socket peer closed connection, or shut down writing half of connection". Elsewhere POLLHUP says it.
+_POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def is_tls(transport: asyncio.Transport) -> bool:
@@ -56,6 +60,28 @@ def bytes_left(transport: asyncio.Transport) -> int:
         return left + _queued(sock) if left or not _polled(sock, select.POLLOUT) else 0
     except (OSError, ValueError):  # it is closed, or the kernel does not tell
         return left
+
+
+class Departure(enum.Enum):
+    """How a client has left."""
+
+    HALF = "it sends no more; what it has sent can be read"
+    WHOLE = "the connection is broken"
+
+
+def departure_of(transport: asyncio.Transport) -> Departure | None:
+    """
+    How the client has left, if it has; for a transport whose reading is paused.
+
+    That tells neither FIN nor RST, for it does not look: the kernel is asked.
+    """
+    try:
+        found = _polled(transport.get_extra_info("socket"), _POLLRDHUP)
+    except (OSError, ValueError):  # it is closed
+        return None
+    if found & (select.POLLERR | select.POLLNVAL):
+        return Departure.WHOLE
+    return Departure.HALF if found else None
 
 
 def _polled(sock: socket.socket, events: int) -> int:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 import bunws
-from bunws.transport import bytes_left, is_tls
+from bunws.transport import bytes_left, departure_of, is_tls
 from tests.clients import EACH_LOOP, Client, TLSClient, connection, serving, until
 
 
@@ -153,6 +153,31 @@ async def test_a_client_that_leaves_during_an_answer_over_tls_is_nothing_to_log(
                 await until(lambda: not server.pending_requests)
         await until(lambda: not server._guests.connections)
     assert [request.disconnected for request in left] == [True, True]
+
+
+@pytest.mark.parametrize("leave", [Client.end, Client.reset])
+async def test_a_client_that_leaves_while_nothing_is_read_is_noticed_over_tls(
+    leave: Callable[[Client], None], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    left: list[bunws.Request] = []
+
+    async def fetch(request: bunws.Request) -> bunws.Response:
+        await request.wait_disconnected()
+        left.append(request)
+        return bunws.Response()
+
+    theirs, ours = contexts
+    async with serving(fetch=fetch, tls=theirs) as server, shaken(server, ours) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n" + bytes(70_000))
+        await until(lambda: any(not each._reading for each in server._guests.connections))
+        (guest,) = server._guests.connections
+        assert left == []
+        leave(client.client)
+        await until(lambda: guest.transport is None or departure_of(guest.transport))
+        server._guests.sweeper.sweep()
+        await until(lambda: left)
+        client.client.socket.close()
+        await until(lambda: not server._guests.connections)
 
 
 # Slow clients
