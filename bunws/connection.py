@@ -277,7 +277,10 @@ class Connection(asyncio.Protocol):
     def body_wanted(self) -> None:
         """http.body.BodySource"""
         exchange = self._receiving
-        if exchange is not None and exchange.expects_continue and not exchange.answered:
+        if exchange is not None and exchange.expects_continue:
+            if exchange.answered and (self._sender is None or not self._sender.encoder.head):
+                exchange.body.fail(RuntimeError("the answer has begun: read the body of the request before"))
+                return
             # RFC 9110, 10.1.1: the client waits for this before it sends the body.
             exchange.expects_continue = False
             self.write(CONTINUE)
@@ -510,8 +513,6 @@ class Connection(asyncio.Protocol):
             self._forget(response)
             self._finish(exchange, keep_alive)
             return
-        if exchange.expects_continue and self._receiving is exchange:
-            exchange.body.fail(RuntimeError("the answer has begun: read the body of the request before"))
         self._sender = Sender(self, stream, encoder)
         if self._eof or exchange.request.disconnected:
             self._sender.eof_received()

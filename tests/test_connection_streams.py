@@ -938,6 +938,17 @@ async def test_who_waits_for_100_and_gets_an_answer_instead_is_told_the_end() ->
     assert wire.ended
 
 
+async def test_100_is_said_to_who_is_answered_with_its_own_body() -> None:
+    _, connection, wire = wired(lambda request: bunws.Response(request.body), post(2, "Expect: 100-continue"))
+    await settle()
+    assert wire.writes[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert wire.writes[1].startswith(b"HTTP/1.1 200 OK\r\n")
+    for piece in (b"a", b"b"):
+        connection.data_received(piece)
+        await settle()
+    assert wire.sent.endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+
+
 async def test_100_is_never_said_within_an_answer() -> None:
     failures: list[Exception] = []
 
