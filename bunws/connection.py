@@ -395,6 +395,8 @@ class Connection(asyncio.Protocol):
             result = self._site.answer(exchange.request)
         except RAISED as exc:
             result = answer_to(exc, self._site.answer_error)
+            if inspect.isawaitable(result):
+                result = settled(result)  # or it would be asked what to answer for itself
         if isinstance(result, Response) or not inspect.isawaitable(result):
             self._respond(exchange, result)
         else:
