@@ -392,11 +392,15 @@ class Connection(asyncio.Protocol):
             self._respond(exchange, None)
             return
         try:
-            result = self._site.answer(exchange.request)
-        except RAISED as exc:
-            result = answer_to(exc, self._site.answer_error)
-            if inspect.isawaitable(result):
-                result = settled(result)  # or it would be asked what to answer for itself
+            try:
+                result = self._site.answer(exchange.request)
+            except RAISED as exc:
+                result = answer_to(exc, self._site.answer_error)
+                if inspect.isawaitable(result):
+                    result = settled(result)  # or it would be asked what to answer for itself
+        except BaseException:  # it is for the loop, maybe in the task of another request
+            self._abandon(exchange)
+            raise
         if isinstance(result, Response) or not inspect.isawaitable(result):
             self._respond(exchange, result)
         else:
@@ -407,13 +411,17 @@ class Connection(asyncio.Protocol):
             response = await result
         except BaseException as exc:
             if is_cancelled(exc) or not isinstance(exc, RAISED):
-                if self.transport is not None and not exchange.upgraded:
-                    self.transport.abort()
-                self._finish(exchange, False)
+                self._abandon(exchange)
                 raise
             response = await settled(answer_to(exc, self._site.answer_error))
         self._respond(exchange, response)
         self._go_on()
+
+    def _abandon(self, exchange: Exchange) -> None:
+        """Nobody is going to answer it."""
+        if self.transport is not None and not exchange.upgraded:
+            self.transport.abort()
+        self._finish(exchange, False)
 
     def _respond(self, exchange: Exchange, response: object) -> None:
         site, transport, head = self._site, self.transport, exchange.head

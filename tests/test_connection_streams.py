@@ -478,6 +478,40 @@ async def test_a_stream_that_raises_what_is_no_exception_when_it_is_closed_is_cu
     assert isinstance(task.exception(), NoException)
 
 
+@pytest.mark.parametrize("by", ["fetch", "error"])
+async def test_a_plain_handler_that_raises_what_is_no_exception_is_cut_whoever_calls_it(by: str) -> None:
+    async def slow() -> bunws.Response:
+        await asyncio.sleep(0)
+        return bunws.Response("slow")
+
+    def answer(request: bunws.Request) -> object:
+        if request.url.path == "/slow":
+            return slow()
+        raise ValueError if by == "error" else NoException
+
+    def error(exc: BaseException) -> object:
+        raise NoException
+
+    site = Site(answer)
+    site.error = error
+    connection = Connection(site)
+    wire = Wire(connection)
+    connection.data_received(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+    (task,) = site.tasks
+    await settle()
+    assert wire.sent.endswith(b"slow")
+    assert wire.aborted
+    assert connection.current is None
+    assert isinstance(task.exception(), NoException)
+
+    connection = Connection(site)
+    wire = Wire(connection)
+    with pytest.raises(NoException):
+        connection.data_received(GET)
+    assert wire.aborted
+    assert connection.current is None
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_what_ends_a_program_reaches_the_loop_from_a_stream_behind_the_cut(kind: type[BaseException]) -> None:
     wires: list[Wire] = []
