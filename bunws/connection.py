@@ -17,12 +17,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Protocol, cast
 
-from .address import SocketAddress
 from .answers import answer_to, internal_server_error, not_an_answer, settled
 from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
-from .exchange import Beginning, Exchange
+from .exchange import Beginning, Exchange, Refusal
 from .http.body import EMPTY, Body, ClientDisconnected
 from .http.encode import CONTINUE, StreamEncoder, encode_response, error_response
 from .http.head import RequestHead
@@ -37,6 +36,9 @@ from .transport import Departure, bytes_left, departure_of, is_tls
 __all__ = ["Connection", "Site"]
 
 logger = logging.getLogger("bunws")
+
+# What nginx logs for a client that has closed the connection before it was answered. It is never sent.
+_CLIENT_LEFT: Final = 499
 
 _TIMEOUT: Final = HTTPError(408, "Request took too long")
 
@@ -61,12 +63,12 @@ class Site(Protocol):
     stopping: bool
 
     @property
-    def log(self) -> Callable[[Exchange, int, int, float], object] | None:
+    def log(self) -> Callable[[Exchange | Refusal, int, int, float], object] | None:
         """
         Called behind each answer with its status, the bytes that were sent, and the seconds since the request was read.
 
-        101 stands for an upgrade; the bytes are 0 where the client went away before. What is no request (a malformed
-        head, 408) is not told. None: nobody wants to know.
+        101 stands for an upgrade, 499 for a client that left before it was answered, 0 for one that never will be. A
+        refusal comes once on a connection, for it ends there. None: nobody wants to know.
         """
 
     def connection_made(self, connection: Connection) -> bool:
@@ -312,13 +314,9 @@ class Connection(asyncio.Protocol):
             self._receiving = exchange
             self._watch.renew()
         if site.log is not None:
-            exchange.begun = self._note_beginning()
+            exchange.begun = Beginning.now(self.transport, self._written)
         self._requests += 1
         return exchange
-
-    def _note_beginning(self) -> Beginning:
-        peer = SocketAddress.of_peer(self.transport) if self.transport is not None else None
-        return Beginning(time.perf_counter(), self._written, peer)
 
     def _take_piece(self, piece: bytes) -> None:
         exchange = self._receiving
@@ -456,8 +454,8 @@ class Connection(asyncio.Protocol):
             exchange.answered = 101
         elif exchange.refusal is not None and not self._ending_ticks:
             exchange.answered = exchange.refusal.status
-            self._refuse(exchange.refusal, exchange.head.method)
-        elif isinstance(response, Response):
+            self._refuse(exchange.refusal, exchange)
+        elif isinstance(response, Response) and self.transport is not None:
             exchange.answered = response.status
         self._finish(exchange, True)
 
@@ -494,7 +492,8 @@ class Connection(asyncio.Protocol):
         begun = exchange.begun
         if begun is not None and self._site.log is not None:
             sent = self._written - begun.written
-            self._site.log(exchange, exchange.answered, sent, time.perf_counter() - begun.clock)
+            status = exchange.answered or (_CLIENT_LEFT if exchange.request.disconnected else 0)
+            self._site.log(exchange, status, sent, time.perf_counter() - begun.clock)
         if self.transport is None or self._ending_ticks:
             return
         if self._receiving is exchange:
@@ -556,10 +555,17 @@ class Connection(asyncio.Protocol):
 
     # Ending
 
-    def _refuse(self, error: HTTPError, method: str = "GET") -> None:
-        if self.transport is not None:
-            self.write(error_response(error, self._site.date(), method=method))
-            self._end()
+    def _refuse(self, error: HTTPError, exchange: Exchange | None = None) -> None:
+        """Answer with an error, and end. Without an `exchange`, there is nobody else to tell the log."""
+        transport, site = self.transport, self._site
+        if transport is None:
+            return
+        answer = error_response(error, site.date(), method=exchange.head.method if exchange is not None else "GET")
+        if exchange is None and site.log is not None and not transport.is_closing():
+            refusal = Refusal(self._parser.request_line, Beginning.now(transport, self._written))
+            site.log(refusal, error.status, len(answer), 0.0)
+        self.write(answer)
+        self._end()
 
     def _end(self) -> None:
         """

@@ -6,12 +6,13 @@ Rule: it notes, and does nothing. Its connection answers it, or a server makes a
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .address import SocketAddress
 from .exceptions import HTTPError
 from .http.body import Body
-from .http.head import RequestHead
+from .http.head import RequestHead, RequestLine
 from .http.request import Request
 
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
 
-__all__ = ["Beginning", "Exchange", "ExchangeConnection"]
+__all__ = ["Beginning", "Exchange", "ExchangeConnection", "Refusal"]
 
 
 class ExchangeConnection(Protocol):
@@ -47,6 +48,19 @@ class Beginning(NamedTuple):
     clock: float  # of `time.perf_counter`
     written: int  # bytes on the connection until then
     peer: SocketAddress | None
+
+    @classmethod
+    def now(cls, transport: asyncio.Transport | None, written: int) -> Beginning:
+        """For a connection on which so many bytes were written."""
+        peer = SocketAddress.of_peer(transport) if transport is not None else None
+        return cls(time.perf_counter(), written, peer)
+
+
+class Refusal(NamedTuple):
+    """What was answered before there was a request that a handler could have been asked about."""
+
+    head: RequestLine | None  # None: not even that much was understood
+    begun: Beginning
 
 
 class Exchange:

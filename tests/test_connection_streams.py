@@ -16,7 +16,7 @@ import bunws
 from bunws.address import SocketAddress
 from bunws.connection import MAX_DISCARDED, MAX_TAIL, Connection
 from bunws.exceptions import HTTPError
-from bunws.exchange import Exchange
+from bunws.exchange import Exchange, Refusal
 from bunws.http.body import HIGH_WATER
 from tests.support import PATIENCE, RawClient, eventually, quiet, until
 
@@ -122,7 +122,7 @@ class Site:
     def __init__(self, answer: Callable[[bunws.Request], object], *, max_requests: int = 0) -> None:
         self._answer = answer
         self.max_requests = max_requests
-        self.log: Callable[[Exchange, int, int, float], object] | None = None
+        self.log: Callable[[Exchange | Refusal, int, int, float], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.errors: list[BaseException] = []
         self.error: Callable[[BaseException], object] | None = None
@@ -807,12 +807,14 @@ async def test_pipelined_requests_wait_as_bytes_and_past_a_bound_nothing_more_is
 
 
 async def test_the_log_is_told_of_each_answer() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str | None, int, int]] = []
     source = Source("hello")
     source.give(None)
     answers = {"/a": bunws.Response("hello"), "/b": bunws.Response(source)}
     site = Site(lambda request: answers.get(request.url.path))
-    site.log = lambda exchange, status, sent, seconds: told.append((exchange.head.target, status, sent))
+    site.log = lambda exchange, status, sent, seconds: told.append(
+        (exchange.head and exchange.head.target, status, sent)
+    )
     connection = Connection(site)
     wire = Wire(connection)
     sizes = []
@@ -821,12 +823,14 @@ async def test_the_log_is_told_of_each_answer() -> None:
         connection.data_received(GET.replace(b"/ ", path.encode() + b" "))
         await settle()
         sizes.append(len(wire.sent) - before)
+    before = len(wire.sent)
     connection.data_received(b"rubbish\r\n\r\n")
-    assert told == [("/a", 200, sizes[0]), ("/b", 200, sizes[1]), ("/c", 500, sizes[2])]
+    sizes.append(len(wire.sent) - before)
+    assert told == [("/a", 200, sizes[0]), ("/b", 200, sizes[1]), ("/c", 500, sizes[2]), (None, 400, sizes[3])]
 
 
 async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
-    told: list[tuple[SocketAddress | None, int]] = []
+    told: list[tuple[SocketAddress | None, int, int]] = []
     go_on = asyncio.Event()
 
     async def answer(request: bunws.Request) -> bunws.Response:
@@ -834,7 +838,9 @@ async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
         return bunws.Response("hello")
 
     site = Site(answer)
-    site.log = lambda exchange, status, sent, seconds: told.append((exchange.begun and exchange.begun.peer, sent))
+    site.log = lambda exchange, status, sent, seconds: told.append(
+        (exchange.begun and exchange.begun.peer, status, sent)
+    )
     connection = Connection(site)
     Wire(connection)
     connection.data_received(GET)
@@ -842,7 +848,7 @@ async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
     connection.connection_lost(None)
     go_on.set()
     await settle()
-    assert told == [(SocketAddress("192.0.2.1", "IPv4", 40_000), 0)]
+    assert told == [(SocketAddress("192.0.2.1", "IPv4", 40_000), 499, 0)]
 
 
 # Bodies of requests
