@@ -1,5 +1,5 @@
 """
-Access: one line for each request that was answered.
+Access: one line for each answer, and for each client that did not wait for it.
 
 Rule: what a peer has sent is quoted, so that it can forge no line and no field of one (CWE-117).
 """
@@ -10,10 +10,11 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from .connection import Exchange
+from .exchange import Exchange, Refusal
+from .http.head import RequestHead
 
 
 __all__ = ["AccessLog", "AccessRecord", "Log", "access_log"]
@@ -32,9 +33,11 @@ class AccessRecord(NamedTuple):
     method: str
     target: str  # path and query as sent
     http_version: str
-    status: int  # 101 for a WebSocket
+    # 101 for a WebSocket; 499 (as in nginx) for a client that left before it was answered; 0 for one whose connection
+    # was cut without an answer, such as by the end of the server.
+    status: int
     bytes_sent: int  # head and body
-    seconds: float  # from the head of the request to the last byte of the answer
+    seconds: float  # from the head of the request to the last byte of the answer; 0 where a whole head never came
     referer: str
     user_agent: str
 
@@ -47,7 +50,7 @@ class AccessRecord(NamedTuple):
 AccessLog: TypeAlias = bool | Callable[[AccessRecord], object]
 
 #: What a connection calls: with the exchange, the status, the bytes sent and the seconds that it took.
-Log: TypeAlias = Callable[[Exchange, int, int, float], None]
+Log: TypeAlias = Callable[[Exchange | Refusal, int, int, float], None]
 
 
 def access_log(option: AccessLog) -> Log | None:
@@ -66,7 +69,7 @@ def access_log(option: AccessLog) -> Log | None:
     else:
         raise TypeError(f"access_log must be True, False or a function, got {type(option).__name__}")
 
-    def log(exchange: Exchange, status: int, bytes_sent: int, seconds: float) -> None:
+    def log(exchange: Exchange | Refusal, status: int, bytes_sent: int, seconds: float) -> None:
         try:
             tell(_record(exchange, status, bytes_sent, seconds))
         except Exception:
@@ -86,19 +89,20 @@ def _set_up() -> None:
         _lines.addHandler(logging.StreamHandler(sys.stdout))
 
 
-def _record(exchange: Exchange, status: int, bytes_sent: int, seconds: float) -> AccessRecord:
+def _record(exchange: Exchange | Refusal, status: int, bytes_sent: int, seconds: float) -> AccessRecord:
     head = exchange.head
+    headers: Mapping[str, str] = head.headers if isinstance(head, RequestHead) else {}
     peer = exchange.begun.peer if exchange.begun is not None else None
     return AccessRecord(
         client=peer.address if peer is not None else "",
-        method=head.method,
-        target=head.target,
-        http_version=head.http_version,
+        method=head.method if head is not None else "",
+        target=head.target if head is not None else "",
+        http_version=head.http_version if head is not None else "",
         status=status,
         bytes_sent=bytes_sent,
         seconds=round(seconds, 6),
-        referer=head.headers.get("Referer", ""),
-        user_agent=head.headers.get("User-Agent", ""),
+        referer=headers.get("Referer", ""),
+        user_agent=headers.get("User-Agent", ""),
     )
 
 

@@ -15,13 +15,13 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
-from .address import SocketAddress
 from .answers import answer_to, failed_again, not_an_answer, settled
 from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
+from .exchange import Beginning, Exchange, Refusal
 from .http.body import EMPTY, Body, ClientDisconnected
 from .http.encode import CONTINUE, StreamEncoder, encode_response, error_response
 from .http.head import RequestHead
@@ -30,11 +30,15 @@ from .http.response import Response
 from .http.stream import Stream, StreamInit
 from .http.wire import EndOfRequest, Event, RequestParser
 from .sender import Sender, close_stream
+from .transport import Departure, bytes_left, departure_of, is_tls
 
 
-__all__ = ["Connection", "Exchange", "Site"]
+__all__ = ["Connection", "Site"]
 
 logger = logging.getLogger("bunws")
+
+# What nginx logs for a client that has closed the connection before it was answered. It is never sent.
+_CLIENT_LEFT: Final = 499
 
 _TIMEOUT: Final = HTTPError(408, "Request took too long")
 
@@ -59,12 +63,12 @@ class Site(Protocol):
     stopping: bool
 
     @property
-    def log(self) -> Callable[[Exchange, int, int, float], object] | None:
+    def log(self) -> Callable[[Exchange | Refusal, int, int, float], object] | None:
         """
         Called behind each answer with its status, the bytes that were sent, and the seconds since the request was read.
 
-        101 stands for an upgrade; the bytes are 0 where the client went away before. What is no request (a malformed
-        head, 408) is not told. None: nobody wants to know.
+        101 stands for an upgrade, 499 for a client that left before it was answered, 0 for one that never will be. A
+        refusal comes once on a connection, for it ends there. None: nobody wants to know.
         """
 
     def connection_made(self, connection: Connection) -> bool:
@@ -87,48 +91,6 @@ class Site(Protocol):
 
     def date(self) -> bytes:
         """Now, as RFC 9110, 5.6.7 writes it."""
-
-
-class Beginning(NamedTuple):
-    """How it was when a request was read; when its log is told, its connection may be gone."""
-
-    clock: float  # of `time.perf_counter`
-    written: int  # bytes on the connection until then
-    peer: SocketAddress | None
-
-
-class Exchange:
-    """One request and what becomes of it. `request._context` leads here."""
-
-    __slots__ = (
-        "answered",
-        "begun",
-        "body",
-        "connection",
-        "expects_continue",
-        "failed",
-        "head",
-        "refusal",
-        "request",
-        "upgraded",
-    )
-
-    def __init__(self, connection: Connection, head: RequestHead, request: Request, body: Body) -> None:
-        self.connection = connection
-        self.head = head
-        self.request = request
-        self.body = body
-        self.refusal: HTTPError | None = None  # what it is answered, whatever the handler says
-        self.upgraded = False
-        self.failed = False  # the answer could not be sent, or its stream has raised before it was begun
-        self.answered = 0  # the status, from when its head is written on
-        self.expects_continue = head.expects_continue  # and neither got it nor went on without
-        self.begun: Beginning | None = None  # for the log
-
-    @property
-    def pending(self) -> bool:
-        """Whether it can still be upgraded."""
-        return self.connection.current is self and not self.upgraded and not self.answered
 
 
 class Connection(asyncio.Protocol):
@@ -194,8 +156,10 @@ class Connection(asyncio.Protocol):
         self._tell_gone()
         if self._sender is not None:
             self._sender.eof_received()
-        # True: keep the other half.
-        return (self.current is not None or not self.is_writable) and not self._ending_ticks
+        if self.current is None and self.is_writable:
+            return False
+        # True: keep the other half. TLS has no halves: asyncio and uvloop close it, and warn who wants to keep it.
+        return not self._ending_ticks and self.transport is not None and not is_tls(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -237,7 +201,7 @@ class Connection(asyncio.Protocol):
         if abrupt:
             self.transport.abort()
         elif self.current is None and not self._ending_ticks:
-            self.transport.close()
+            self._close(self.transport)
 
     def renew(self) -> None:
         """The server counts in other ticks."""
@@ -254,20 +218,34 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        left = transport.get_write_buffer_size()
+        left = bytes_left(transport)
         moves = self._written - left != self._taken
         self._taken = self._written - left
         if self._ending_ticks:
             # A slow reader has all the time it needs, as long as it takes something.
             self._ending_ticks = self._site.close_ticks if moves and left else self._ending_ticks - 1
             if not self._ending_ticks:
+                self._ending_ticks = 1  # it does not begin anew
                 transport.abort()
             return
+        if not self._reading:
+            self._look_for_client(transport)
         if self._sender is not None:
             self._sender.tick(self._site.stopping)
         duty = self._find_duty(left)
         if self._watch.is_overdue(duty, self.allowed_ticks, moves=moves):
             self._time_out(transport, duty)
+
+    def _look_for_client(self, transport: asyncio.Transport) -> None:
+        """Nothing is read, so nobody tells that the client has left: ask."""
+        departure = departure_of(transport)
+        if departure is Departure.WHOLE:
+            transport.abort()
+        elif departure is not None and self.current is not None and not self.current.request.disconnected:
+            # As `eof_received` has it, but for what the client has sent before: that can still be read.
+            self.current.request._tell_disconnected()
+            if self._sender is not None:
+                self._sender.eof_received()
 
     def _find_duty(self, left: int) -> Duty | None:
         if left:
@@ -294,15 +272,17 @@ class Connection(asyncio.Protocol):
         elif exchange is not None:
             self._end()
         else:
-            self._ending_ticks = self._site.close_ticks
-            transport.close()
+            self._close(transport)
 
     # Receiving
 
     def body_wanted(self) -> None:
         """http.body.BodySource"""
         exchange = self._receiving
-        if exchange is not None and exchange.expects_continue and not exchange.answered:
+        if exchange is not None and exchange.expects_continue:
+            if exchange.answered and (self._sender is None or not self._sender.encoder.head):
+                exchange.body.fail(RuntimeError("the answer has begun: read the body of the request before"))
+                return
             # RFC 9110, 10.1.1: the client waits for this before it sends the body.
             exchange.expects_continue = False
             self.write(CONTINUE)
@@ -334,8 +314,7 @@ class Connection(asyncio.Protocol):
             self._receiving = exchange
             self._watch.renew()
         if site.log is not None:
-            peer = SocketAddress.of_peer(self.transport) if self.transport is not None else None
-            exchange.begun = Beginning(time.perf_counter(), self._written, peer)
+            exchange.begun = Beginning.now(self.transport, self._written)
         self._requests += 1
         return exchange
 
@@ -411,9 +390,15 @@ class Connection(asyncio.Protocol):
             self._respond(exchange, None)
             return
         try:
-            result = self._site.answer(exchange.request)
-        except RAISED as exc:
-            result = answer_to(exc, self._site.answer_error)
+            try:
+                result = self._site.answer(exchange.request)
+            except RAISED as exc:
+                result = answer_to(exc, self._site.answer_error)
+                if inspect.isawaitable(result):
+                    result = settled(result)  # or it would be asked what to answer for itself
+        except BaseException:  # it is for the loop, maybe in the task of another request
+            self._abandon(exchange)
+            raise
         if isinstance(result, Response) or not inspect.isawaitable(result):
             self._respond(exchange, result)
         else:
@@ -424,13 +409,17 @@ class Connection(asyncio.Protocol):
             response = await result
         except BaseException as exc:
             if is_cancelled(exc) or not isinstance(exc, RAISED):
-                if self.transport is not None and not exchange.upgraded:
-                    self.transport.abort()
-                self._finish(exchange, False)
+                self._abandon(exchange)
                 raise
             response = await settled(answer_to(exc, self._site.answer_error))
         self._respond(exchange, response)
         self._go_on()
+
+    def _abandon(self, exchange: Exchange) -> None:
+        """Nobody is going to answer it."""
+        if self.transport is not None and not exchange.upgraded:
+            self.transport.abort()
+        self._finish(exchange, False)
 
     def _respond(self, exchange: Exchange, response: object) -> None:
         site, transport, head = self._site, self.transport, exchange.head
@@ -474,8 +463,8 @@ class Connection(asyncio.Protocol):
             exchange.answered = 101
         elif exchange.refusal is not None and not self._ending_ticks:
             exchange.answered = exchange.refusal.status
-            self._refuse(exchange.refusal, exchange.head.method)
-        elif isinstance(response, Response):
+            self._refuse(exchange.refusal, exchange)
+        elif isinstance(response, Response) and self.transport is not None:
             exchange.answered = response.status
         self._finish(exchange, True)
 
@@ -512,7 +501,8 @@ class Connection(asyncio.Protocol):
         begun = exchange.begun
         if begun is not None and self._site.log is not None:
             sent = self._written - begun.written
-            self._site.log(exchange, exchange.answered, sent, time.perf_counter() - begun.clock)
+            status = exchange.answered or (_CLIENT_LEFT if exchange.request.disconnected else 0)
+            self._site.log(exchange, status, sent, time.perf_counter() - begun.clock)
         if self.transport is None or self._ending_ticks:
             return
         if self._receiving is exchange:
@@ -541,10 +531,8 @@ class Connection(asyncio.Protocol):
             self._forget(response)
             self._finish(exchange, keep_alive)
             return
-        if exchange.expects_continue and self._receiving is exchange:
-            exchange.body.fail(RuntimeError("the answer has begun: read the body of the request before"))
         self._sender = Sender(self, stream, encoder)
-        if self._eof:
+        if self._eof or exchange.request.disconnected:
             self._sender.eof_received()
         self._site.spawn(self._send(exchange, self._sender))
 
@@ -570,10 +558,17 @@ class Connection(asyncio.Protocol):
 
     # Ending
 
-    def _refuse(self, error: HTTPError, method: str = "GET") -> None:
-        if self.transport is not None:
-            self.write(error_response(error, self._site.date(), method=method))
-            self._end()
+    def _refuse(self, error: HTTPError, exchange: Exchange | None = None) -> None:
+        """Answer with an error, and end. Without an `exchange`, there is nobody else to tell the log."""
+        transport, site = self.transport, self._site
+        if transport is None:
+            return
+        answer = error_response(error, site.date(), method=exchange.head.method if exchange is not None else "GET")
+        if exchange is None and site.log is not None and not transport.is_closing():
+            refusal = Refusal(self._parser.request_line, Beginning.now(transport, self._written))
+            site.log(refusal, error.status, len(answer), 0.0)
+        self.write(answer)
+        self._end()
 
     def _end(self) -> None:
         """
@@ -597,4 +592,9 @@ class Connection(asyncio.Protocol):
                 self._reading = True
                 transport.resume_reading()
         else:
+            self._close(transport)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        self._ending_ticks = self._site.close_ticks  # in which it goes on as a slow client takes what is left
+        if not transport.is_closing():  # asyncio's over TLS, closed twice, can never be aborted
             transport.close()

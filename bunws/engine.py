@@ -30,6 +30,7 @@ from .frames import CloseCode, Opcode, parse_close
 from .handler import Handler
 from .inbox import as_awaitable
 from .messages import MessageAssembler, MessageInflater
+from .transport import pause_while_left
 from .websocket import PauseReason, ServerWebSocket
 
 
@@ -270,9 +271,7 @@ class Engine(picows.picows.WSListener):
         """Take over the transport and send the 101, `accept`; `tail` is what came behind the request."""
         self._install_parser()
         self._transport.write(accept)
-        # uvloop's low-water mark is 16 bytes otherwise; so pause and resume mean "something is left" and "empty".
-        # Over TLS they compare with "at least" where others say "more than": 0 would pause on whatever is written.
-        self._transport.set_write_buffer_limits(high=0 if self._transport.can_write_eof() else 1)
+        pause_while_left(self._transport)
         # HTTP answers that the client has not read yet may have paused the protocol before.
         if self._transport.get_write_buffer_size():
             self.ws.stuck()

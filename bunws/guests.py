@@ -102,7 +102,7 @@ class Guests:
             self._quota.give_back(connection)
         self._when_empty()
 
-    def become(self, connection: Connection, engine: Engine) -> None:
+    def become(self, connection: object, engine: Engine) -> None:
         """A connection is a WebSocket's from now on; `leave` comes as well."""
         self.engines.add(engine)
         self.sweeper.add(engine)

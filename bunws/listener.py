@@ -30,6 +30,10 @@ logger = logging.getLogger("bunws")
 # Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn.
 BACKLOG: Final = 4096
 
+# Seconds that TLS may take for its goodbye, behind all that is still to be sent. The loops allow 30, however much that
+# is and whether or not the client takes it; so the sweep, which can tell, ends it instead, and this is no limit.
+SHUTDOWN_TIMEOUT: Final = 24 * 60 * 60.0
+
 # This machine has no such address, or does not speak its family.
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -86,6 +90,7 @@ class Listener:
                 options: dict[str, Any] = {"sock": sock, "backlog": 1, "ssl": context}
                 if context is not None:
                     options["ssl_handshake_timeout"] = handshake_timeout or None
+                    options["ssl_shutdown_timeout"] = SHUTDOWN_TIMEOUT
                 # In two steps: between them the socket changes hands, and nothing is awaited.
                 server = await create(protocol_factory, **options, start_serving=False)
                 self._servers.append(server)

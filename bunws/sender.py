@@ -20,6 +20,7 @@ from .exceptions import HTTPError
 from .http.body import ClientDisconnected
 from .http.encode import StreamEncoder
 from .http.stream import Stream
+from .transport import pause_while_left
 
 
 __all__ = ["Sender", "SenderConnection", "close_stream"]
@@ -85,7 +86,7 @@ class Sender:
                 if transport is None or self._is_stopped:
                     raise _gone()
                 # Each chunk is written at once, and a transport that pauses has not taken all of it.
-                transport.set_write_buffer_limits(high=0)
+                pause_while_left(transport)
                 self._task = asyncio.current_task()
                 await self._send_chunks()
             finally:

@@ -21,9 +21,10 @@ from yarl import URL
 from . import handshake
 from .access import AccessLog, Log, access_log as make_log
 from .address import SocketAddress
-from .connection import Connection, Exchange
+from .connection import Connection
 from .engine import CLOSE_TIMEOUT, Engine
 from .exceptions import HandshakeError, HTTPError
+from .exchange import Exchange
 from .feed import FEED_LIMIT, Feeds, Subscription
 from .frames import Message
 from .guests import GuestLimits

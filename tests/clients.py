@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
@@ -27,6 +28,7 @@ __all__ = [
     "connected",
     "connection",
     "Client",
+    "TLSClient",
     "Answer",
     "Frame",
     "frame",
@@ -316,6 +318,46 @@ class Client:
         self._unread += data
         self.reads += 1
         return bool(data)
+
+
+class TLSClient:
+    """TLS over a socket of which every byte is ours to keep."""
+
+    def __init__(self, client: Client, context: ssl.SSLContext) -> None:
+        self.client = client
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
+
+    async def shake_hands(self) -> None:
+        await self._do(self._tls.do_handshake)
+
+    async def send(self, data: bytes) -> None:
+        await self.client.send(self.records(data))
+
+    def records(self, data: bytes) -> bytes:
+        """What `data` is on the wire."""
+        self._tls.write(data)
+        return self._out.read()
+
+    async def receive(self) -> bytes:
+        data: bytes = await self._do(lambda: self._tls.read(65_536))
+        return data
+
+    async def _do(self, call: Callable[[], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return call()
+            except ssl.SSLWantReadError:
+                await self.client.send(self._out.read())
+                data = await loop.sock_recv(self.client.socket, 65_536)
+                if data:
+                    self._in.write(data)
+                else:
+                    self._in.write_eof()
+            finally:
+                if self._out.pending:
+                    await self.client.send(self._out.read())
 
 
 @contextlib.asynccontextmanager

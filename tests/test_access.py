@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 import bunws
 from bunws.access import AccessRecord, access_log
+from tests.support import RawClient, until
 
 
 def record(**changes: object) -> AccessRecord:
@@ -80,6 +81,68 @@ async def test_each_answer_is_told_once_with_its_status_and_its_bytes() -> None:
     )
     assert told[0].bytes_sent - told[1].bytes_sent == len("hello")
     assert all(0 <= one.seconds < 60 for one in told)
+
+
+POST = b"POST /p?q=1 HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "method", "target"),
+    [
+        (POST + b"Content-Length: 101\r\n\r\n", 413, "POST", "/p?q=1"),
+        (POST + b"X: " + b"x" * 20_000 + b"\r\n\r\n", 431, "POST", "/p?q=1"),
+        (POST + b"Content-Length: x\r\n\r\n", 400, "POST", "/p?q=1"),
+        (b"rubbish\r\n\r\n", 400, "", ""),
+    ],
+)
+async def test_a_request_that_no_handler_is_asked_about_is_told_once(
+    request_: bytes, status: int, method: str, target: str
+) -> None:
+    told: list[AccessRecord] = []
+    async with bunws.serve(
+        fetch=fetch, hostname="127.0.0.1", port=0, access_log=told.append, max_request_body_size=100
+    ) as server:
+        await ask(server.port, request_)
+    (one,) = told
+    assert (one.client, one.method, one.target, one.status) == ("127.0.0.1", method, target, status)
+    assert one.bytes_sent > 100
+    assert (one.seconds, one.referer, one.user_agent) == (0, "", "")
+
+
+async def test_a_client_that_is_too_many_and_one_that_is_too_slow_are_told() -> None:
+    told: list[AccessRecord] = []
+    async with bunws.serve(
+        fetch=fetch, hostname="127.0.0.1", port=0, access_log=told.append, max_connections=1
+    ) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /slow HTTP/1.1\r\nHos")
+        await until(lambda: any(each._parser.in_head for each in server._guests.connections))
+        await ask(server.port)
+        for _ in range(server._site.http_ticks + 1):
+            server._guests.sweeper.sweep()
+        writer.close()
+        await writer.wait_closed()
+    assert [(one.method, one.target, one.status) for one in told] == [("", "", 503), ("GET", "/slow", 408)]
+
+
+async def test_a_client_that_leaves_before_it_is_answered_is_told_as_499() -> None:
+    async def wait(request: bunws.Request) -> bunws.Response:
+        if request.url.path == "/cancelled":
+            request.cancel_on_disconnect()
+        await request.wait_disconnected()
+        await asyncio.sleep(0)
+        return bunws.Response("too late")
+
+    told: list[AccessRecord] = []
+    async with bunws.serve(fetch=wait, hostname="127.0.0.1", port=0, access_log=told.append) as server:
+        for path in ("/told", "/cancelled"):
+            assert server.port is not None
+            with RawClient(server.port) as client:
+                client.get(path)
+                await until(lambda: server.pending_requests)
+                client.reset()
+                await until(lambda: not server.pending_requests)
+    assert [(one.target, one.status, one.bytes_sent) for one in told] == [("/told", 499, 0), ("/cancelled", 499, 0)]
 
 
 async def test_an_upgrade_is_told_as_101() -> None:

@@ -584,7 +584,10 @@ def test_an_error_handler_answers_for_a_handler_that_raises(
 def test_an_error_handler_that_raises_is_answered_with_500_and_logged(
     fetch: Callable[..., object], later: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    asked: list[type[Exception]] = []
+
     def error(exc: Exception) -> bunws.Response:
+        asked.append(type(exc))
         raise RuntimeError("and now this: " + SECRET)
 
     async def error_later(exc: Exception) -> bunws.Response:
@@ -595,6 +598,7 @@ def test_an_error_handler_that_raises_is_answered_with_500_and_logged(
         for _ in range(2):
             answer = client.get().answer()
             assert (answer.status, answer.body) == (500, b"Internal Server Error")
+    assert asked == [ValueError] * 2  # and not about itself
     assert "the error handler raised" in caplog.text
     assert "and now this" in caplog.text
 

@@ -14,8 +14,9 @@ from hypothesis import given, strategies as st
 
 import bunws
 from bunws.address import SocketAddress
-from bunws.connection import MAX_DISCARDED, MAX_TAIL, Connection, Exchange
+from bunws.connection import MAX_DISCARDED, MAX_TAIL, Connection
 from bunws.exceptions import HTTPError
+from bunws.exchange import Exchange, Refusal
 from bunws.http.body import HIGH_WATER
 from tests.support import PATIENCE, RawClient, eventually, quiet, until
 
@@ -99,6 +100,9 @@ class Wire(asyncio.Transport):
         assert name == "socket"
         return self
 
+    def fileno(self) -> int:
+        return -1
+
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
 
@@ -118,7 +122,7 @@ class Site:
     def __init__(self, answer: Callable[[bunws.Request], object], *, max_requests: int = 0) -> None:
         self._answer = answer
         self.max_requests = max_requests
-        self.log: Callable[[Exchange, int, int, float], object] | None = None
+        self.log: Callable[[Exchange | Refusal, int, int, float], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.errors: list[BaseException] = []
         self.error: Callable[[BaseException], object] | None = None
@@ -474,6 +478,40 @@ async def test_a_stream_that_raises_what_is_no_exception_when_it_is_closed_is_cu
     assert isinstance(task.exception(), NoException)
 
 
+@pytest.mark.parametrize("by", ["fetch", "error"])
+async def test_a_plain_handler_that_raises_what_is_no_exception_is_cut_whoever_calls_it(by: str) -> None:
+    async def slow() -> bunws.Response:
+        await asyncio.sleep(0)
+        return bunws.Response("slow")
+
+    def answer(request: bunws.Request) -> object:
+        if request.url.path == "/slow":
+            return slow()
+        raise ValueError if by == "error" else NoException
+
+    def error(exc: BaseException) -> object:
+        raise NoException
+
+    site = Site(answer)
+    site.error = error
+    connection = Connection(site)
+    wire = Wire(connection)
+    connection.data_received(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+    (task,) = site.tasks
+    await settle()
+    assert wire.sent.endswith(b"slow")
+    assert wire.aborted
+    assert connection.current is None
+    assert isinstance(task.exception(), NoException)
+
+    connection = Connection(site)
+    wire = Wire(connection)
+    with pytest.raises(NoException):
+        connection.data_received(GET)
+    assert wire.aborted
+    assert connection.current is None
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_what_ends_a_program_reaches_the_loop_from_a_stream_behind_the_cut(kind: type[BaseException]) -> None:
     wires: list[Wire] = []
@@ -813,12 +851,14 @@ async def test_pipelined_requests_wait_as_bytes_and_past_a_bound_nothing_more_is
 
 
 async def test_the_log_is_told_of_each_answer() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str | None, int, int]] = []
     source = Source("hello")
     source.give(None)
     answers = {"/a": bunws.Response("hello"), "/b": bunws.Response(source)}
     site = Site(lambda request: answers.get(request.url.path))
-    site.log = lambda exchange, status, sent, seconds: told.append((exchange.head.target, status, sent))
+    site.log = lambda exchange, status, sent, seconds: told.append(
+        (exchange.head and exchange.head.target, status, sent)
+    )
     connection = Connection(site)
     wire = Wire(connection)
     sizes = []
@@ -827,12 +867,14 @@ async def test_the_log_is_told_of_each_answer() -> None:
         connection.data_received(GET.replace(b"/ ", path.encode() + b" "))
         await settle()
         sizes.append(len(wire.sent) - before)
+    before = len(wire.sent)
     connection.data_received(b"rubbish\r\n\r\n")
-    assert told == [("/a", 200, sizes[0]), ("/b", 200, sizes[1]), ("/c", 500, sizes[2])]
+    sizes.append(len(wire.sent) - before)
+    assert told == [("/a", 200, sizes[0]), ("/b", 200, sizes[1]), ("/c", 500, sizes[2]), (None, 400, sizes[3])]
 
 
 async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
-    told: list[tuple[SocketAddress | None, int]] = []
+    told: list[tuple[SocketAddress | None, int, int]] = []
     go_on = asyncio.Event()
 
     async def answer(request: bunws.Request) -> bunws.Response:
@@ -840,7 +882,9 @@ async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
         return bunws.Response("hello")
 
     site = Site(answer)
-    site.log = lambda exchange, status, sent, seconds: told.append((exchange.begun and exchange.begun.peer, sent))
+    site.log = lambda exchange, status, sent, seconds: told.append(
+        (exchange.begun and exchange.begun.peer, status, sent)
+    )
     connection = Connection(site)
     Wire(connection)
     connection.data_received(GET)
@@ -848,7 +892,7 @@ async def test_the_log_knows_where_a_client_was_that_has_gone() -> None:
     connection.connection_lost(None)
     go_on.set()
     await settle()
-    assert told == [(SocketAddress("192.0.2.1", "IPv4", 40_000), 0)]
+    assert told == [(SocketAddress("192.0.2.1", "IPv4", 40_000), 499, 0)]
 
 
 # Bodies of requests
@@ -976,6 +1020,17 @@ async def test_who_waits_for_100_and_gets_an_answer_instead_is_told_the_end() ->
     assert wire.sent.startswith(b"HTTP/1.1 403 ")
     assert b"Connection: close" in wire.sent
     assert wire.ended
+
+
+async def test_100_is_said_to_who_is_answered_with_its_own_body() -> None:
+    _, connection, wire = wired(lambda request: bunws.Response(request.body), post(2, "Expect: 100-continue"))
+    await settle()
+    assert wire.writes[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert wire.writes[1].startswith(b"HTTP/1.1 200 OK\r\n")
+    for piece in (b"a", b"b"):
+        connection.data_received(piece)
+        await settle()
+    assert wire.sent.endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
 
 
 async def test_100_is_never_said_within_an_answer() -> None:

@@ -124,10 +124,10 @@ class Body:
         return chunk
 
     async def _more(self) -> None:
+        if self._source is not None and self._error is None:
+            self._source.body_wanted()  # which may fail it
         if self._error is not None:
             raise self._error
-        if self._source is not None:
-            self._source.body_wanted()
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 

@@ -139,6 +139,11 @@ class RequestParser:
         return self._remaining
 
     @property
+    def request_line(self) -> RequestLine | None:
+        """That of a request that is not complete, or was found wrong; None: it has not arrived, or is itself wrong."""
+        return self._request_line
+
+    @property
     def tail(self) -> bytes:
         """What came behind the request at which the parser has stopped."""
         return self._tail[self._tail_at :]

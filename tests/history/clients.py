@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import bunws
-from bunws.connection import Exchange
+from bunws.exchange import Exchange
 
 from ..clients import handshake, text
 from ..support import PATIENCE, eventually, quiet
