@@ -13,7 +13,7 @@ chat: $(VENV)/.ready-chat  ## the group chat at http://localhost:3000
 test: $(VENV)/.ready  ## the tests
 	$(BIN)/python -m pytest
 test-pure: $(VENV)/.ready  ## the same without what is compiled
-	BUNWS_PURE=1 $(BIN)/python -m pytest
+	BUNWS_PURE=1 $(BIN)/python -m pytest $(TESTS)
 build: $(VENV)/.ready  ## compile what was changed
 
 stress: $(VENV)/.ready  ## the long runs of the properties and loads

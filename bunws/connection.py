@@ -22,6 +22,7 @@ from .duty import Duty, Watch
 from .errors import RAISED, is_cancelled
 from .exceptions import HTTPError
 from .exchange import Beginning, Exchange, Refusal
+from .extension import Extension
 from .http.body import EMPTY, Body, ClientDisconnected
 from .http.encode import CONTINUE, StreamEncoder, encode_response, error_response
 from .http.head import RequestHead
@@ -39,7 +40,6 @@ logger = logging.getLogger("bunws")
 
 # What nginx logs for a client that has closed the connection before it was answered. It is never sent.
 _CLIENT_LEFT: Final = 499
-
 _TIMEOUT: Final = HTTPError(408, "Request took too long")
 
 # Bytes of pipelined requests that wait. As much as uvloop buffers for a client that does not read.
@@ -93,7 +93,7 @@ class Site(Protocol):
         """Now, as RFC 9110, 5.6.7 writes it."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Extension, asyncio.Protocol):
     """See the rules above. `transport` is None once the connection is gone, or a WebSocket's."""
 
     __slots__ = (
@@ -118,9 +118,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, site: Site) -> None:
         self._site = site
         self._parser = RequestParser(
-            max_head_size=site.max_head_size,
-            max_headers=site.max_headers,
-            max_body_size=site.max_request_body_size,
+            max_head_size=site.max_head_size, max_headers=site.max_headers, max_body_size=site.max_request_body_size
         )
         self.transport: asyncio.Transport | None = None
         self.current: Exchange | None = None  # being answered
@@ -191,7 +189,7 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         tail = self._parser.tail
         # uvloop's transport keeps the methods of its first protocol: without this it keeps little else.
-        del self._parser
+        self._parser = None  # type: ignore[assignment]  # nobody asks for it any more
         return tail
 
     def stop(self, abrupt: bool) -> None:
@@ -309,7 +307,8 @@ class Connection(asyncio.Protocol):
         site = self._site
         body = EMPTY if head.body_length == 0 else Body(source=self)
         request = Request.from_head(head, site.scheme, body, site.host)
-        request._context = exchange = self.current = Exchange(self, head, request, body)
+        exchange = self.current = Exchange(self, head, request, body)
+        request._context = exchange
         if body is not EMPTY:
             self._receiving = exchange
             self._watch.renew()
@@ -495,7 +494,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, exchange: Exchange, keep_alive: bool) -> None:
         """The answer is out, or will never be."""
         # They hold each other; an idle WebSocket should not carry the request that it came from.
-        self.current = exchange.request._context = None
+        self.current = None
+        exchange.request._context = None
         exchange.request._release()
         self._watch.renew()
         begun = exchange.begun

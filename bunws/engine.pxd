@@ -2,15 +2,13 @@
 
 cimport picows.picows
 
+from .extension cimport Extension
+
 cdef int _TEXT
 cdef int _BINARY
 
 
-cdef class _Extension:
-    pass
-
-
-cdef class _Reader(_Extension):
+cdef class _Reader(Extension):
     cdef Engine _engine
     cdef object _get_buffer
     cdef readonly object _parser

@@ -26,6 +26,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # no public 
 
 from .errors import RAISED
 from .exceptions import ProtocolError
+from .extension import Extension
 from .frames import CloseCode, Opcode, parse_close
 from .handler import Handler
 from .inbox import as_awaitable
@@ -106,13 +107,7 @@ class _NoSocket:
 _NO_SOCKET: Final = _NoSocket()
 
 
-class _Extension:
-    """What an extension type has to have for its first base, so that it may have a class for its second."""
-
-    __slots__ = ()
-
-
-class _Reader(_Extension, asyncio.BufferedProtocol):
+class _Reader(Extension, asyncio.BufferedProtocol):
     """The protocol of the live transport: picows's parser, and a look at each read before it begins."""
 
     # It is asked before each read. A subclass of the parser that did the same took 900 of the 7,900 instructions of an
@@ -285,8 +280,6 @@ class Engine(picows.picows.WSListener):
         try:
             if self._grown_read:
                 self._end_grown_read(frame)
-            if self._renew:
-                self._renew_behind(frame)
             if not self._quick or not frame.fin or frame.rsv1 or frame.rsv2 or frame.rsv3:
                 self._on_uncommon_frame(frame)
                 return
@@ -325,13 +318,10 @@ class Engine(picows.picows.WSListener):
             self._deferred.append(facts)
         else:
             self._take(facts)
-        self._refresh()
-
-    def _renew_behind(self, frame: picows.picows.WSFrame) -> None:
-        """Give the parser up with its buffer, if this frame ends what was read. It still holds the frame meanwhile."""
-        if frame.last_in_buffer and not frame.tail_size and not self._failure:
+        if self._renew and frame.last_in_buffer and not frame.tail_size and not self._failure:
             self._renew = False
             self._install_parser()
+        self._refresh()
 
     def _take(self, frame: _Frame) -> None:
         try:
@@ -465,11 +455,12 @@ class Engine(picows.picows.WSListener):
         """The limits of the handler have changed, and maybe the length of a tick."""
         self._silent_ticks = 0
         self._renew = True
+        self._quick = False
         if self._assembler is not None:
             self._assembler.max_payload_length = self._handler.max_payload_length
 
     def _refresh(self) -> None:
-        self._quick = not (self._busy or self._failure or self._assembler or self._deferred is not None)
+        self._quick = not (self._busy or self._renew or self._failure or self._assembler or self._deferred is not None)
 
     # Failing
 

@@ -65,6 +65,18 @@ def test_a_huge_message_that_is_not_taken_whole_keeps_its_place(server: FakeServ
     assert server.received(ws) == [b"x", message, b"y"]
 
 
+def test_who_is_owed_nothing_but_was_settled_is_not_disturbed(server: FakeServer) -> None:
+    ann, ben = server.connect(), server.connect()
+    ann.subscribe("news")
+    ben.publish("news", "heard")
+    ben.subscribe("news")
+    ben.unsubscribe("news")
+    server.loop.end_turn()
+    assert (server.received(ann), server.received(ben)) == ([b"heard"], [])
+    assert not server.wires[ben].is_dropped
+    assert ben.send("on") == 2
+
+
 def test_many_small_ones_leave_when_the_turn_has_collected_its_limit(server: FakeServer) -> None:
     ws = server.connect()
     sent = 0

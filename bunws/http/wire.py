@@ -14,7 +14,7 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import httptools
 
@@ -180,7 +180,7 @@ class RequestParser:
         self._is_at_rest = False
         try:
             while position < len(data) and not self._stopped:
-                position = self._STEPS[self._state](self, data, position)
+                position = _STEPS[self._state](self, data, position)
         except HTTPError as error:
             self._state = _State.CLOSED
             events.append(error)
@@ -316,16 +316,6 @@ class RequestParser:
     def _drop(self, data: bytes, _: int) -> int:
         return len(data)
 
-    # In the order of _State.
-    _STEPS: ClassVar[tuple[Callable[[RequestParser, bytes, int], int], ...]] = (
-        _take_head,
-        _take_body,
-        _take_chunk_line,
-        _take_body,
-        _take_trailers,
-        _drop,
-    )
-
     def _take_line(self, data: bytes, position: int) -> tuple[bytes, int]:
         """One line with its end; b"" where its end has not arrived."""
         end = data.find(b"\n", position) + 1
@@ -415,3 +405,14 @@ class RequestParser:
         # RFC 9112, 9.6: a server told to close "MUST NOT process any further requests received on that connection."
         self._state = _HEAD if self._keep_alive else _CLOSED
         self._stopped = True  # even so: the connection may become something else
+
+
+# In the order of _State.
+_STEPS: Final[tuple[Callable[[RequestParser, bytes, int], int], ...]] = (
+    RequestParser._take_head,
+    RequestParser._take_body,
+    RequestParser._take_chunk_line,
+    RequestParser._take_body,
+    RequestParser._take_trailers,
+    RequestParser._drop,
+)
