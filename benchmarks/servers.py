@@ -37,6 +37,9 @@ SERVED: Final = "{served}"
 # uvloop for everybody who runs on asyncio, in the version that bunws gets.
 UVLOOP: Final = "uvloop==0.23.0"
 
+# JSON for those whose framework leaves the choice: bunws (by its extra `bench`) and uvicorn.
+ORJSON: Final = "orjson==3.13.0"
+
 # What there is to serve.
 SOCKETS: Final = frozenset({"chat", "rooms", "bun-chat", "echo"})
 HTTP: Final = frozenset({"http", "file"})
@@ -165,7 +168,8 @@ PEERS: Final[Mapping[str, Callable[[str], Peer]]] = {
     "websockets": _from_pypi("websockets", "websockets==17.4", UVLOOP),
     "aiohttp": _from_pypi("aiohttp", "aiohttp==3.14.5", UVLOOP),
     "uvicorn": _from_pypi(
-        "uvicorn", "uvicorn==0.54.0", "starlette==1.10.0", "httptools==0.9.0", "websockets==17.4", UVLOOP
+        "uvicorn",
+        *("uvicorn==0.54.0", "starlette==1.10.0", "httptools==0.9.0", "websockets==17.4", ORJSON, UVLOOP),
     ),
     "floor": _floor,
 }

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -101,7 +102,7 @@ async def respond(send: Send, content_type: bytes, body: bytes) -> None:
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/json":
-        await respond(send, b"application/json", json.dumps(ANSWER, separators=(",", ":")).encode())
+        await respond(send, b"application/json", orjson.dumps(ANSWER))
     else:
         await respond(send, b"text/plain", b"Hello, World!")
 
