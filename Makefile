@@ -56,5 +56,5 @@ $(VENV)/.ready $(VENV)/.ready-chat $(VENV)/.ready-bench: pyproject.toml setup.py
 	touch $@
 
 clean:  ## remove what was made
-	rm -rf $(VENV) bunws/*.c bunws/*.so bunws/http/*.c bunws/http/*.so build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis soak.svg
+	rm -rf $(VENV) bunws/*.so bunws/http/*.so build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis soak.svg
 	rm -rf benchmarks/.build benchmarks/.peers tests/.peers tests/conformance/.env tests/conformance/.reports

@@ -12,7 +12,7 @@ cdef class _Reader(Extension):
     cdef Engine _engine
     cdef object _get_buffer
     cdef readonly object _parser
-    cdef readonly object buffer_updated
+    cdef object _buffer_updated
 
 
 cdef class Engine(picows.picows.WSListener):
@@ -32,13 +32,9 @@ cdef class Engine(picows.picows.WSListener):
     cdef Py_ssize_t _last_left
     cdef bint _is_grown
     cdef bint _is_grown_used
-    cdef bint _grown_read
-    cdef bint _has_tail
-    cdef Py_ssize_t _taken
+    cdef readonly Py_ssize_t _tail
     cdef bint _quick
     cdef bint _renew
     cdef int _stalled_ticks
-
-    cdef object _end_grown_read(self, picows.picows.WSFrame frame)
 
     cpdef on_ws_frame(self, picows.picows.WSTransport transport, picows.picows.WSFrame frame)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
-from pathlib import Path
 from typing import Final
 
 
 __all__ = ["FOLDERS", "is_asked_for", "prefer_source"]
 
-_HERE: Final = Path(__file__).parent
+(_here,) = sys.modules[__package__].__path__
 
 #: Where rooms are, in the spelling of their packages' `__path__`.
-FOLDERS: Final = (str(_HERE), str(_HERE / "http"))
+FOLDERS: Final = (_here, os.path.join(_here, "http"))
 
 
 def is_asked_for() -> bool:

@@ -5,7 +5,7 @@ cimport cython
 
 @cython.final
 cdef class Topic:
-    cdef readonly str name
+    cdef readonly object name
     cdef readonly set subscribers
     cdef readonly Py_ssize_t behind
     cdef readonly Py_ssize_t over
@@ -39,7 +39,7 @@ cdef class Topics:
     cdef readonly dict _topics
     cdef readonly dict _memberships
     cdef readonly dict _levels
-    cdef Topic _apart
+    cdef readonly Topic apart
     cdef readonly Run open
     cdef readonly set dirty
     cdef Py_ssize_t _next_position

@@ -94,7 +94,7 @@ class Topics:
         self._memberships: dict[Subscriber, set[Topic]] = {}
         self._levels: dict[Subscriber, Level] = {}  # of those that are not FLOWING
         # The turn.
-        self._apart = Topic("")  # the topic of runs that only one subscriber is owed
+        self.apart = Topic("")  # the topic of runs that only one subscriber is owed
         self.open: Run | None = None  # the run that a publisher may append to
         self.dirty: set[Topic] = set()  # topics with runs
         self._next_position = 0
@@ -231,11 +231,11 @@ class Topics:
         owed = self._owed.get(subscriber)
         if owed is None:
             owed = self._owed[subscriber] = []
-        elif owed and owed[-1].topic is self._apart and owed[-1].compress is compress:
+        elif owed and owed[-1].topic is self.apart and owed[-1].compress is compress:
             return owed[-1]
         run = Run.__new__(Run)
         run.pieces = []
-        run.topic = self._apart
+        run.topic = self.apart
         run.sender = None
         run.compress = compress
         if compress:
@@ -246,7 +246,7 @@ class Topics:
     def size_of_own(self, subscriber: Subscriber) -> int:
         """The bytes in the runs that only `subscriber` is sent, in this turn so far."""
         owed = self._owed.get(subscriber, ())
-        return sum([sum(map(len, run.pieces)) for run in owed if run.topic is self._apart])
+        return sum([sum(map(len, run.pieces)) for run in owed if run.topic is self.apart])
 
     def settle(self, subscriber: Subscriber) -> None:
         """Move the runs that `subscriber` is owed so far to its own list."""
@@ -274,7 +274,7 @@ class Topics:
         self._next_position = 0
         if owed or dirty:
             self._owed, self._since = {}, {}
-            self._apart.size = 0
+            self.apart.size = 0
         if not dirty:
             return [], owed
         groups = self._groups(dirty, since, owed)

@@ -57,7 +57,4 @@ cdef class _Buffer:
 @cython.locals(run=Run)
 cdef bytes _encode(list runs, object deflater)
 
-@cython.locals(run=Run, pieces=list)
-cdef bint _is_huge(list runs) except -1
-
 cdef bytes _encode_run(Run run, object deflater)

@@ -233,7 +233,7 @@ class Turn:
                 self._deliver(receiver, runs, b"")
                 continue
             try:
-                if _is_huge(runs):
+                if runs and runs[-1].topic is self.topics.apart and len(runs[-1].pieces[-1]) >= _huge_message:
                     self._deliver_huge(receiver, runs)
                 else:
                     receiver.deliver_own(_encode(runs, None))
@@ -242,7 +242,7 @@ class Turn:
 
     @staticmethod
     def _deliver_huge(receiver: Receiver, runs: list[Run]) -> None:
-        """Its own list, with the last message as it is, in a write of its own."""
+        """Its own list, with the last message as it is, in a write of its own. That run is nobody else's."""
         payload = runs[-1].pieces.pop()
         receiver.deliver_own(_encode(runs, None))
         receiver.deliver(payload)
@@ -331,12 +331,6 @@ def _encode(runs: list[Run], deflater: MessageDeflater | None) -> bytes:
     if len(runs) == 1:
         return _encode_run(runs[0], deflater)
     return b"".join([_encode_run(run, deflater) for run in runs])
-
-
-def _is_huge(runs: list[Run]) -> bool:
-    # Such a message ends the turn, so it is the last of its receiver's list, which may be empty.
-    pieces = runs[-1].pieces if runs else []
-    return len(pieces) > 0 and len(pieces[-1]) >= _huge_message
 
 
 def _is_late(runs: list[Run]) -> bool:

@@ -592,6 +592,22 @@ async def test_buffer_with_a_part_of_a_frame_in_it_is_not_given_up() -> None:
         assert buffer_size(server) == before
 
 
+async def test_part_of_a_frame_outlives_a_reload_behind_a_large_message() -> None:
+    table_of_all: dict[str, object] = {"message": echo}
+    async with serving(table_of_all) as server, connected(server) as client:
+        await exchange(client, b"a" * 2_000_000)
+        server.reload(websocket=table_of_all)
+        await client.send(text("ends the read"))
+        assert await client.receive() == Frame.text("ends the read")
+        whole = text("in halves")
+        await client.send(whole[:8])
+        (one,) = server._guests.engines
+        await until(lambda: one._tail == -1)
+        pass_ticks(server, 4)
+        await client.send(whole[8:])
+        assert await client.receive() == Frame.text("in halves")
+
+
 async def test_large_fragments_leave_no_large_buffer_behind() -> None:
     async with serving({"message": echo}) as server, connected(server) as client:
         before = buffer_size(server)

@@ -65,6 +65,30 @@ def test_a_huge_message_that_is_not_taken_whole_keeps_its_place(server: FakeServ
     assert server.received(ws) == [b"x", message, b"y"]
 
 
+def test_a_huge_message_that_others_hear_too_is_whole_for_all(server: FakeServer) -> None:
+    ann, ben, cat = server.connect(), server.connect(), server.connect()
+    message = b"\1" * HUGE_MESSAGE
+    for ws in (ann, ben, cat):
+        ws.subscribe("news")
+    for ws, own in ((ann, "a"), (ben, "b")):  # so that each of them shares with nobody
+        ws.subscribe(own)
+        server.turn.publish(None, own, "hi", False)
+    server.turn.publish(None, "news", message, False)
+    server.loop.end_turn()
+    assert [server.received(ws) for ws in (ann, ben, cat)] == [[b"hi", message], [b"hi", message], [message]]
+
+
+def test_who_talks_in_two_rooms_that_no_other_hears_both_of_is_not_disturbed(server: FakeServer) -> None:
+    ann, ben, cat = server.connect(), server.connect(), server.connect()
+    for ws, rooms in ((ann, "xy"), (ben, "x"), (cat, "y")):
+        for room in rooms:
+            ws.subscribe(room)
+    assert [ann.publish("x", "1"), ann.publish("y", "2")] == [1, 1]
+    server.loop.end_turn()
+    assert [server.received(ws) for ws in (ann, ben, cat)] == [[], [b"1"], [b"2"]]
+    assert ann.send("on") == 2
+
+
 def test_who_is_owed_nothing_but_was_settled_is_not_disturbed(server: FakeServer) -> None:
     ann, ben = server.connect(), server.connect()
     ann.subscribe("news")

@@ -6,6 +6,8 @@ What every subscriber receives, in which order, is compared with a model in test
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 
 from bunws.topics import BACKPRESSURE, DROPPED, Level, Run, Topics
@@ -69,6 +71,19 @@ def test_to_subscribe_twice_is_to_subscribe_once() -> None:
     assert topics.count("news") == 1
     assert topics.unsubscribe("ann", "news")
     assert not topics.unsubscribe("ann", "news")
+
+
+class Room(enum.StrEnum):
+    HALL = "hall"
+
+
+def test_a_name_may_be_of_a_class_of_str() -> None:
+    topics = Topics()
+    topics.subscribe("ann", Room.HALL)
+    topics.subscribe("ben", "hall")
+    publish(topics, "ann", "hall", "1")
+    assert (topics.count("hall"), topics.count(Room.HALL)) == (2, 2)
+    assert collect(topics) == {"ben": "1"}
 
 
 def test_nobody_can_leave_what_he_is_not_in() -> None:

@@ -1101,3 +1101,13 @@ def test_the_number_of_topics_of_a_socket_is_limited_by_default_and_0_takes_the_
     assert sum(ws.subscribe(str(number)) for number in range(2000)) == 1000
     ws = FakeServer(max_subscriptions=0).connect()
     assert sum(ws.subscribe(str(number)) for number in range(2000)) == 2000
+
+
+def test_a_double_that_was_never_made_raises_and_takes_nothing_down() -> None:
+    class Double(bunws.ServerWebSocket[None]):
+        def __init__(self) -> None: ...
+
+    with pytest.raises(AttributeError):
+        Double().send("x")
+    with pytest.raises(AttributeError):
+        Double().publish("news", "x")
