@@ -634,6 +634,14 @@ ATTACKS: Final[tuple[Attack, ...]] = (
         ),
     ),
     Attack(
+        "clients that leave while nothing of them is read",
+        "noticed at the next tick",
+        (
+            "transport::client_that_leaves_while_nothing_is_read_is_noticed_at_the_next_tick",
+            "connection_tls::a_client_that_leaves_while_nothing_is_read_is_noticed_over_tls",
+        ),
+    ),
+    Attack(
         "subscribers that do not read",
         "one copy for all",
         (

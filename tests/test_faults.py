@@ -345,6 +345,7 @@ async def test_message_for_which_there_is_no_memory_is_not_lost_without_a_word(
         other.socket.close()
 
 
+@pytest.mark.skipif(COMPILED, reason="nothing can be put into a compiled class")
 async def test_request_for_which_there_is_no_memory_ends_its_connection_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
