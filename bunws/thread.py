@@ -27,6 +27,10 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+# Seconds after which a thread that waits for ours looks up. CPython runs the handlers of signals in the main thread, and
+# a signal that comes just before it begins to wait is not seen until the wait ends: Ctrl-C was lost, now and then.
+JOIN_SPAN: Final = 1.0
+
 # Threads of the default executor. They begin with the loop: CPython 3.12 starts none once the main thread has ended.
 POOL_SIZE: Final = 4
 
@@ -89,7 +93,8 @@ class LoopThread:
 
     def join(self) -> None:
         """Wait until the thread has ended."""
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(JOIN_SPAN)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
