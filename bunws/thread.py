@@ -27,7 +27,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# Seconds after which a thread that waits for ours looks up. CPython runs the handlers of signals in the main thread, and
+# Seconds after which a thread that waits for ours looks up. CPython runs handlers of signals in the main thread, and
 # a signal that comes just before it begins to wait is not seen until the wait ends: Ctrl-C was lost, now and then.
 JOIN_SPAN: Final = 1.0
 
