@@ -28,7 +28,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 # Seconds after which a thread that waits for ours looks up. CPython runs handlers of signals in the main thread, and
-# a signal that comes just before it begins to wait is not seen until the wait ends: Ctrl-C was lost, now and then.
+# a signal that comes just before it begins to wait is not seen until the wait ends.
 JOIN_SPAN: Final = 1.0
 
 # Threads of the default executor. They begin with the loop: CPython 3.12 starts none once the main thread has ended.

@@ -241,6 +241,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_signals,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         )
 
@@ -285,6 +286,11 @@ class Script:
         self.process.stdout.close()
         self.process.stderr.close()
         return self.process.wait(PATIENCE), out, err
+
+
+def _hear_signals() -> None:
+    """In the child: whoever was started in the background by a shell ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def patience(server: bunws.Server) -> Patience:
