@@ -2,7 +2,8 @@
 Setup: which rooms are compiled. Everything else about the package is in pyproject.toml.
 
 A room with a .pxd beside it is compiled by Cython, from the same .py that runs without it. BUNWS_PURE=1 leaves all of
-them as they are, and so does a machine without a C compiler; some alone would not fit the others.
+them as they are, and so does a machine without a C compiler; some alone would not fit the others. INLINE rooms are not
+compiled: their .pxd holds what their callers get in their place.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError
 
 
+INLINE = {"descriptor"}
+
+
 def extensions() -> list[Extension]:
     """One for each room that has a .pxd."""
     if os.environ.get("BUNWS_PURE", "") not in ("", "0"):
         return []
     from Cython.Build import cythonize
 
-    rooms = [path.with_suffix(".py") for path in sorted(Path("bunws").rglob("*.pxd"))]
+    rooms = [path.with_suffix(".py") for path in sorted(Path("bunws").rglob("*.pxd")) if path.stem not in INLINE]
     compiled: list[Extension] = cythonize(
         [Extension(".".join(room.with_suffix("").parts), [str(room)]) for room in rooms],
         language_level=3,

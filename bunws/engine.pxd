@@ -4,6 +4,7 @@ cimport picows.picows
 
 from .extension cimport Extension
 
+cdef Py_ssize_t _small_read
 cdef int _TEXT
 cdef int _BINARY
 
@@ -13,6 +14,7 @@ cdef class _Reader(Extension):
     cdef object _get_buffer
     cdef readonly object _parser
     cdef object _buffer_updated
+    cdef object _empty
 
 
 cdef class Engine(picows.picows.WSListener):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
+from . import descriptor
 from .frames import TEXT_HEADERS, Message, Opcode, control_header, header, parts
 from .handler import Handler
 from .late import Late
@@ -23,6 +24,12 @@ from .turn import MessageDeflater, Turn
 __all__ = ["ByteTransport", "Outbox"]
 
 logger = logging.getLogger("bunws")
+
+# Bytes of a message to one socket that is not copied behind its header: a second write costs less than the pages of a
+# copy (an echo of 1 MiB takes 0.88 instead of 1.11 ms of CPU; one of 128 KiB gains nothing).
+HUGE_MESSAGE: Final = 256 * 1024
+
+_huge_message = HUGE_MESSAGE  # where this is compiled, a C integer
 
 
 class ByteTransport(Protocol):
@@ -47,10 +54,12 @@ class Outbox:
         "_backlog",
         "_backlog_size",
         "_behind",
+        "_descriptor",
         "_handler",
         "_hurdle",
         "_level",
         "_open",
+        "_private",
         "_run",
         "_stuck",
         "_transport",
@@ -72,7 +81,9 @@ class Outbox:
         self._level = Level.FLOWING
         self._behind = False  # whether the level is another
         self._hurdle = False  # not open, or not flowing: the one question of the hot path
-        self._run: Run | None = None  # what only this socket is sent in this turn
+        self._private: list[bytes] | None = None  # what it is sent while nothing is published in this turn
+        self._run: Run | None = None  # what it is sent otherwise, in its own list
+        self._descriptor = -1  # where the transport writes what it is given, as it is
 
     # Sending
 
@@ -118,19 +129,30 @@ class Outbox:
             return DROPPED
         if compress and self.deflater is None:
             compress = False
-        run = self._run
-        if run is None or self._turn.topics.dirty or run.compress is not compress:
-            run = self._open_run(compress)
-        run.pieces.append(head)
-        run.pieces.append(payload)
+        pieces = self._private
+        if pieces is None or compress:
+            pieces = self._pieces(compress)
+        pieces.append(head)
+        pieces.append(payload)
         size = len(payload)
-        self._turn.count(run, size)
+        self._turn.count(size)
         return BACKPRESSURE if self._hurdle else size
 
-    def _open_run(self, compress: bool) -> Run:
-        run = self._run = self._turn.topics.own(self, compress)
-        self._turn.schedule()
-        return run
+    def _pieces(self, compress: bool) -> list[bytes]:
+        """What the next frame is to be added to."""
+        turn = self._turn
+        if self._run is None and not compress and not turn.topics.dirty:
+            if self._private is None:
+                self._private = []
+                turn.keep_private(self)
+            return self._private
+        if self._private is not None:
+            turn.mingle()
+        run = self._run
+        if run is None or turn.topics.dirty or run.compress is not compress:
+            run = self._run = turn.topics.own(self, compress)
+            turn.schedule()
+        return run.pieces
 
     def _refuses(self) -> bool:
         if self._open and self._level is not Level.OVER:
@@ -144,10 +166,12 @@ class Outbox:
         self._open = False
         self._hurdle = True
         if last_frame:
-            run = self._open_run(False)
-            run.pieces.append(last_frame)
-            run.pieces.append(b"")
+            self._pieces(False).append(last_frame)
         self._turn.topics.unsubscribe_all(self)
+
+    def _unwritten(self) -> int:
+        """Bytes that wait for the end of the turn, of what only this socket is sent."""
+        return sum(map(len, self._private or ())) + self._turn.topics.size_of_own(self)
 
     def _buffered(self) -> int:
         """Bytes that the kernel has not taken yet; what is still to be deflated counts as it is."""
@@ -167,16 +191,41 @@ class Outbox:
         self._backlog = None
         self._backlog_size = 0
 
-    # What the flush tells: turn.Receiver
+    # What the flush tells: turn.Correspondent
 
     def deliver(self, data: bytes) -> None:
         """Write, or keep a reference to what has to wait."""
-        if not self._behind:
-            self._transport.write(data)
+        if self._behind:
+            self._keep(data, len(data))
+            return
+        # uvloop's `write` takes 1,000 instructions more (callgrind): with it a copy from one publisher to each of 1,000
+        # takes 1.48 us of CPU instead of 1.27.
+        taken = descriptor.write(self._descriptor, data)
+        if taken < len(data):
+            self._transport.write(data[taken:] if taken else data)
             if self._stuck or self._transport.is_closing():
                 self._written()
-            return
-        self._keep(data, len(data))
+
+    def deliver_private(self) -> None:
+        pieces = self._private
+        if pieces is None:
+            return  # the connection is gone
+        self._private = None
+        last = pieces[-1]
+        if len(pieces) == 2 and len(last) < _huge_message:
+            self.deliver(pieces[0] + last)  # half of what a join takes
+        elif len(last) < _huge_message:
+            self.deliver(b"".join(pieces))
+        else:
+            del pieces[-1]
+            self.deliver(b"".join(pieces))
+            self.deliver(last)
+
+    def mingle_private(self) -> None:
+        if self._private is not None:
+            run = self._run = self._turn.topics.own(self, False)
+            run.pieces += self._private
+            self._private = None
 
     def _written(self) -> None:
         """Not all of it was taken."""
@@ -202,13 +251,8 @@ class Outbox:
 
     def deliver_own(self, data: bytes) -> None:
         self._run = None
-        # As `deliver`, written out: a call less, 0.1 of the 1.2 us that an echo costs here.
-        if data and not self._behind:
-            self._transport.write(data)
-            if self._stuck or self._transport.is_closing():
-                self._written()
-        elif data:
-            self._keep(data, len(data))
+        if data:
+            self.deliver(data)
 
     def dropped(self) -> None:
         """It was over its limit, and missed something."""

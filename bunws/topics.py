@@ -272,9 +272,9 @@ class Topics:
         dirty, since, owed = self.dirty, self._since, self._owed
         self.open = None
         self._next_position = 0
+        self.apart.size = 0
         if owed or dirty:
             self._owed, self._since = {}, {}
-            self.apart.size = 0
         if not dirty:
             return [], owed
         groups = self._groups(dirty, since, owed)

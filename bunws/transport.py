@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
 
-__all__ = ["Departure", "bytes_left", "departure_of", "is_tls", "pause_while_left"]
+__all__ = ["Departure", "bytes_left", "departure_of", "descriptor_of", "is_tls", "pause_while_left"]
 
 # macOS, getsockopt(2): "SO_NWRITE get number of bytes currently in send socket buffer". Python has no name for it.
 _SO_NWRITE: Final = 0x1024
@@ -31,6 +31,12 @@ _POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0)
 def is_tls(transport: asyncio.Transport) -> bool:
     """Whether it encrypts. Such a one cannot close one half."""
     return not transport.can_write_eof()
+
+
+def descriptor_of(transport: asyncio.Transport) -> int:
+    """The descriptor that it writes to just what it is given; -1 when there is none, as over TLS."""
+    sock = transport.get_extra_info("socket")
+    return -1 if sock is None or is_tls(transport) else int(sock.fileno())
 
 
 def pause_while_left(transport: asyncio.Transport) -> None:

@@ -8,7 +8,6 @@ from .topics cimport Group, Run, Topic, Topics
 cdef Py_ssize_t _topic_limit
 cdef Py_ssize_t _turn_limit
 cdef Py_ssize_t _large_message
-cdef Py_ssize_t _huge_message
 
 
 @cython.final
@@ -22,21 +21,23 @@ cdef class Turn:
     cdef int _looks
     cdef Py_ssize_t _seen
     cdef Py_ssize_t _size
+    cdef list _private
     cdef list _afterwards
 
     @cython.locals(text=str, payload=bytes, size=Py_ssize_t, head=bytes, run=Run)
     cpdef object publish(self, object sender, object name, object message, bint compress)
 
-    cpdef object count(self, Run run, Py_ssize_t size)
+    cpdef object keep_private(self, object receiver)
 
-    @cython.locals(topic=Topic)
-    cdef bint _is_full(self, Run run, Py_ssize_t size)
+    cpdef object count(self, Py_ssize_t size)
+
+    cdef bint _is_full(self, Topic topic, Py_ssize_t size)
 
     cpdef object schedule(self)
 
     cpdef object _end(self)
 
-    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, data=bytes)
+    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, data=bytes, receivers=list)
     cpdef object flush(self)
 
 

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from .frames import OPCODE_BITS, RSV1, TEXT_HEADERS, Message, Opcode, header, parts
 from .late import Late
-from .topics import BACKPRESSURE, DROPPED, Group, Run, Topics
+from .topics import BACKPRESSURE, DROPPED, Group, Run, Topic, Topics
 
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "TOPIC_LIMIT",
     "TURN_LIMIT",
     "LARGE_MESSAGE",
-    "HUGE_MESSAGE",
     "LATE_MESSAGE",
     "check_topic",
 ]
@@ -41,12 +40,8 @@ TOPIC_LIMIT: Final = 64 * 1024
 TURN_LIMIT: Final = 256 * 1024
 LARGE_MESSAGE: Final = 16 * 1024
 
-# Bytes of a message to one socket that is not copied behind its header: a second write costs less than the pages of a
-# copy (an echo of 1 MiB takes 0.88 instead of 1.11 ms of CPU; one of 128 KiB gains nothing).
-HUGE_MESSAGE: Final = 256 * 1024
-
 # Where this is compiled, these are C integers.
-_topic_limit, _turn_limit, _large_message, _huge_message = TOPIC_LIMIT, TURN_LIMIT, LARGE_MESSAGE, HUGE_MESSAGE
+_topic_limit, _turn_limit, _large_message = TOPIC_LIMIT, TURN_LIMIT, LARGE_MESSAGE
 
 # Bytes of a message that is deflated beside the loop, and delivered late (late.py): 1 MiB takes 19 ms, and nobody else
 # would be served meanwhile. Not below LARGE_MESSAGE, so that such a message is the last of its turn.
@@ -98,6 +93,16 @@ class Receiver(Hashable, Protocol):
         """`deliver` raised: whatever it has may be half written. Runs no user code."""
 
 
+class Correspondent(Receiver, Protocol):
+    """A receiver that is sent messages of its own. While nothing is published it keeps them: nobody shares them."""
+
+    def deliver_private(self) -> None:
+        """Deliver what it keeps. Runs no user code."""
+
+    def mingle_private(self) -> None:
+        """Move what it keeps to its own list (`Topics.own`)."""
+
+
 class Aside(Protocol):
     """Does a job beside the loop, in the order of the calls, and hands its result back in the loop."""
 
@@ -117,6 +122,7 @@ class Turn:
         self._looks = 0  # that this turn has taken at what has arrived meanwhile
         self._seen = 0  # its size at the last of them
         self._size = 0  # bytes of frames, all topics and receivers together
+        self._private: list[Correspondent] = []  # who keeps what it was sent
         self._afterwards: list[Callable[[], None]] = []
 
     def publish(self, sender: Receiver | None, name: str, message: Message, compress: bool, /) -> int:
@@ -140,6 +146,8 @@ class Turn:
                 self.flush()  # so that it is alone in its turn
         run = self.topics.open
         if run is None or run.sender is not sender or run.compress is not compress or run.topic.name != name:
+            if self._private:
+                self.mingle()
             run = self.topics.publish(sender, name, compress)
             if run is None:
                 check_topic(name)
@@ -149,20 +157,31 @@ class Turn:
         run.pieces.append(head)
         run.pieces.append(payload)
         code = run.code
-        if self._is_full(run, size):
+        if self._is_full(run.topic, size):
             self.flush()
             if code is None and self.topics.code(sender, run.topic) is not None:
                 code = BACKPRESSURE  # nobody missed it: all were flowing before, and the limit is soft
         return size if code is None else code
 
-    def count(self, run: Run, size: int) -> None:
-        """A message of `size` bytes was added to a run of what one receiver is owed."""
-        if self._is_full(run, size):
+    def keep_private(self, receiver: Correspondent) -> None:
+        """From now on `receiver` keeps what it is sent; to be called while nothing is published."""
+        self._private.append(receiver)
+        if not self._scheduled:
+            self.schedule()
+
+    def mingle(self) -> None:
+        """Nobody keeps anything: from now on what one is sent has its place among what is published."""
+        receivers, self._private = self._private, []
+        for receiver in receivers:
+            receiver.mingle_private()
+
+    def count(self, size: int) -> None:
+        """A message of `size` bytes was sent to one receiver."""
+        if self._is_full(self.topics.apart, size):
             self.flush()
 
-    def _is_full(self, run: Run, size: int) -> bool:
-        """Count a message of `size` bytes that was added to this run; whether the turn is to be flushed now."""
-        topic = run.topic
+    def _is_full(self, topic: Topic, size: int) -> bool:
+        """Count a message of `size` bytes to this topic; whether the turn is to be flushed now."""
         topic.size += 2 + size  # a frame is never shorter, so empty messages count too
         self._size += 2 + size
         return topic.size >= _topic_limit or self._size >= _turn_limit or size >= _large_message
@@ -200,6 +219,13 @@ class Turn:
         """Write what the turn has collected. Safe to call in the middle of a turn: order is kept."""
         groups, owed = self.topics.collect()
         self._size = 0
+        if self._private:
+            receivers, self._private = self._private, []
+            for correspondent in receivers:
+                try:
+                    correspondent.deliver_private()
+                except Exception as exc:
+                    self._broken(correspondent, exc)
         for group in groups:
             if self.deflates and any([run.compress for run in group.runs]):
                 self._flush_deflated(group, owed)
@@ -233,19 +259,9 @@ class Turn:
                 self._deliver(receiver, runs, b"")
                 continue
             try:
-                if runs and runs[-1].topic is self.topics.apart and len(runs[-1].pieces[-1]) >= _huge_message:
-                    self._deliver_huge(receiver, runs)
-                else:
-                    receiver.deliver_own(_encode(runs, None))
+                receiver.deliver_own(_encode(runs, None))
             except Exception as exc:
                 self._broken(receiver, exc)
-
-    @staticmethod
-    def _deliver_huge(receiver: Receiver, runs: list[Run]) -> None:
-        """Its own list, with the last message as it is, in a write of its own. That run is nobody else's."""
-        payload = runs[-1].pieces.pop()
-        receiver.deliver_own(_encode(runs, None))
-        receiver.deliver(payload)
 
     def _flush_deflated(self, group: Group, owed: dict[Receiver, list[Run]]) -> None:
         """The same for a group in which something is to be compressed: one buffer per wire form."""

@@ -128,7 +128,7 @@ class ServerWebSocket(Outbox, Generic[T]):
     @property
     def buffered_amount(self) -> int:
         """Bytes that were accepted and that the kernel has not taken yet (frames included); 0 when closed."""
-        return self._buffered() + self._turn.topics.size_of_own(self) if self._open else 0
+        return self._buffered() + self._unwritten() if self._open else 0
 
     @property
     def subscriptions(self) -> list[str]:
@@ -293,7 +293,8 @@ class ServerWebSocket(Outbox, Generic[T]):
             topics.forget(self)
             self._tell_close(int(CloseCode.ABNORMAL_CLOSURE), "")
         topics.forget(self)
-        self._run = None
+        self._run = self._private = None
+        self._descriptor = -1  # the number may be another file's from now on
         self._forget_backlog()
         self._wire = _GONE
 
@@ -310,7 +311,7 @@ class ServerWebSocket(Outbox, Generic[T]):
 
     def _drained(self) -> None:
         if self._end_now is not None:
-            if self._run is None:  # else the last frame waits for the end of the turn
+            if self._run is None and self._private is None:  # else the last frame waits for the end of the turn
                 self._wire.finish(self._end_now)
         elif self._open:
             self._emit(self._handler.drain)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import importlib.metadata
+import random
 import re
 import tracemalloc
 from pathlib import Path
@@ -15,6 +17,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # what the e
 
 import bunws
 from bunws import engine
+from bunws.facade import SILENCE, Facade
 from tests.clients import (
     EACH_LOOP,
     Client,
@@ -561,6 +564,33 @@ def pass_ticks(server: bunws.Server, ticks: int) -> None:
         one.tick()
 
 
+def address(view: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_every_read_goes_to_where_the_parser_wants_it_however_the_stream_is_cut(seed: int) -> None:
+    chances = random.Random(seed)
+    sizes = [chances.choice((0, 1, 30, 500, 900, 1500, 5000, 70_000)) for _ in range(200)]
+    stream = b"".join(binary(b"x" * size) for size in sizes)
+    async with serving({"message": echo}) as server, connected(server) as client:
+        (one,) = server._guests.engines
+        at = 0
+        while at < len(stream):
+            reader: Any = one._transport.get_protocol()
+            for _ in range(chances.randint(1, 2)):  # a read that brings nothing asks in vain
+                view = reader.get_buffer(-1)
+            wanted = reader._parser.get_buffer(-1)
+            assert address(view) == address(wanted)
+            assert len(view) <= len(wanted)
+            size = min(len(view), len(stream) - at, chances.choice((1, 7, 100, 512, 513, 1000, 100_000)))
+            view[:size] = stream[at : at + size]
+            reader.buffer_updated(size)
+            at += size
+        for expected in sizes:
+            assert len((await client.receive()).payload) == expected
+
+
 async def test_large_buffer_is_kept_while_it_is_used_and_given_up_when_it_was_not_for_a_tick() -> None:
     async with serving({"message": echo}) as server, connected(server) as client:
         before = buffer_size(server)
@@ -641,7 +671,7 @@ def test_picows_is_the_version_that_the_engine_was_written_for() -> None:
 
 
 async def test_constructor_of_the_parser_takes_what_the_engine_gives_it() -> None:
-    arguments: list[Any] = [None, None, False, lambda _: None, engine._SILENCE, False, None]
+    arguments: list[Any] = [None, None, False, lambda _: None, SILENCE, False, None]
     arguments += [False, 0, 0, picows.WSAutoPingStrategy.PING_WHEN_IDLE, False, 1000, None, 2048]
     WSProtocol(*arguments)
     with pytest.raises(TypeError):
@@ -657,14 +687,14 @@ async def test_every_failure_that_the_engine_translates_is_one_that_picows_tells
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: set[bytes] = set()
-    write = engine._Facade.write
+    write = Facade.write
 
-    def spy(self: engine._Facade, wire: bytes) -> None:
+    def spy(self: Facade, wire: bytes) -> None:
         if wire[0] == CLOSE_HEADER:
             told.add(wire[4 if wire[1] < 126 else 6 :])
         write(self, wire)
 
-    monkeypatch.setattr(engine._Facade, "write", spy)
+    monkeypatch.setattr(Facade, "write", spy)
     async with serving(table(Closed())) as server:
         for broken, _ in FAILURES.values():
             async with connected(server) as client:

@@ -216,6 +216,7 @@ async def test_socket_that_breaks_within_a_flush_is_dropped_and_the_others_hear_
         clients = [await stack.enter_async_context(connected(server)) for _ in range(9)]
         broken = room.sockets[4]
         broken._transport = cast("Any", Broken(broken._transport, error))
+        broken._descriptor = -1  # so that it is asked
         for n in range(10):
             server.publish("room", str(n))
             if own:

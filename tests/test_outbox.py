@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, strategies as st
 
-from bunws.turn import HUGE_MESSAGE, LARGE_MESSAGE, TOPIC_LIMIT
+from bunws.outbox import HUGE_MESSAGE
+from bunws.turn import LARGE_MESSAGE, TOPIC_LIMIT
 from bunws.websocket import ServerWebSocket
 from tests.fakes import FakeServer
 
@@ -35,6 +36,34 @@ def test_all_that_is_sent_in_a_turn_leaves_in_one_write(server: FakeServer) -> N
     assert server.transports[ws].writes == []
     server.loop.end_turn()
     assert server.transports[ws].writes == [b"\x81\x01a\x82\x02bc\x89\x03def\x81\x00"]
+
+
+def test_what_one_was_sent_before_others_publish_comes_first_and_what_it_is_sent_after_comes_last(
+    server: FakeServer,
+) -> None:
+    ann, ben = server.connect(), server.connect()
+    ann.subscribe("news")
+    assert [ann.send("1"), ben.publish("news", "2"), ann.send("3"), ben.publish("news", "4")] == [1, 1, 1, 1]
+    assert ann.buffered_amount == 6
+    server.loop.end_turn()
+    assert server.transports[ann].writes == [b"\x81\x011\x81\x012\x81\x013\x81\x014"]
+
+
+def test_every_turn_of_private_messages_counts_from_zero(server: FakeServer) -> None:
+    ws = server.connect()
+    for turn in range(2 * TOPIC_LIMIT // 1000):
+        ws.send(b"\0" * 1000)
+        assert len(server.transports[ws].writes) == turn  # it waits for the end of the turn
+        server.loop.end_turn()
+
+
+def test_a_socket_that_is_lost_takes_what_it_was_sent_with_it(server: FakeServer) -> None:
+    ann, ben = server.connect(), server.connect()
+    ann.send("lost")
+    ben.send("kept")
+    ann._lost()
+    server.loop.end_turn()
+    assert (server.transports[ann].writes, server.received(ben)) == ([], [b"kept"])
 
 
 def test_a_large_message_leaves_at_once(server: FakeServer) -> None:

@@ -977,7 +977,7 @@ async def test_message_of_16_kib_leaves_at_once_and_64_kib_of_small_ones_too() -
 
     def sent(ws: Any) -> int:
         """Bytes that the turn still holds back."""
-        return int(ws._turn.topics.size_of_own(ws))
+        return int(ws._unwritten())
 
     def message(ws: Any, _: str) -> None:
         ws.send(b"a" * 1000)
