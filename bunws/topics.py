@@ -81,7 +81,7 @@ class Group:
         self, runs: list[Run], receivers: set[Subscriber], partial: dict[Subscriber, int], dropped: set[Subscriber]
     ) -> None:
         self.runs = runs
-        self.receivers = receivers  # all of them
+        self.receivers = receivers  # all of them, but for those in `partial`
         self.partial = partial  # all but their own, from the position on that stands here
         self.dropped = dropped  # none, since they are over their limit
 
@@ -323,8 +323,9 @@ class Topics:
             apart -= over
         if not apart and not over:
             return Group(runs, subscribers, {}, over)
-        everybody_apart = len(apart) == len(subscribers)
-        receivers: set[Subscriber] = set() if everybody_apart else subscribers - apart - over
+        receivers = subscribers - over if over else subscribers
+        if len(apart) == len(receivers):
+            receivers = set()
         partial = {one: since.get(one, 0) for one in apart} if since else dict.fromkeys(apart, 0)
         # Whoever went over the limit in this turn has what came before in its own list.
         dropped = {one for one in over if _has_other(runs, one, since.get(one, 0))}

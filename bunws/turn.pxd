@@ -37,7 +37,7 @@ cdef class Turn:
 
     cpdef object _end(self)
 
-    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, data=bytes, receivers=list)
+    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, apart=dict, data=bytes, receivers=list)
     cpdef object flush(self)
 
 
@@ -48,7 +48,7 @@ cdef class _Buffer:
     cdef list _starts
     cdef readonly bytes whole
 
-    @cython.locals(starts=list)
+    @cython.locals(run=Run, starts=list)
     cpdef bytes without(self, object receiver, Py_ssize_t since)
 
     @cython.locals(run=Run)

@@ -233,17 +233,19 @@ class Turn:
             try:
                 shared = _Buffer(group.runs, None)
             except Exception as exc:  # such as a MemoryError
-                for receiver in (*group.receivers, *group.partial):
+                for receiver in {*group.receivers, *group.partial}:
                     owed.pop(receiver, None)
                     self._broken(receiver, exc)
                 continue
-            whole = shared.whole
+            whole, apart = shared.whole, group.partial
             for receiver in group.receivers:
+                if receiver in apart:
+                    continue
                 try:
                     receiver.deliver(whole)
                 except Exception as exc:
                     self._broken(receiver, exc)
-            for receiver, since in group.partial.items():
+            for receiver, since in apart.items():
                 try:
                     data = shared.without(receiver, since)
                     if receiver in owed:
@@ -404,6 +406,9 @@ class _Buffer:
 
     def without(self, receiver: Hashable, since: int) -> bytes:
         """The bytes from position `since` on, less what `receiver` sent itself."""
+        if len(self._runs) == 1:
+            run = self._runs[0]
+            return b"" if run.sender is receiver or run.position < since else self.whole
         own = (self._own or self._index()).get(receiver, ())
         starts = self._starts
         if own.__class__ is int and not since and len(self.whole) < SMALL:

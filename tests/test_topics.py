@@ -33,7 +33,7 @@ def collect(topics: Topics) -> dict[str, str]:
         got[subscriber] = b" ".join(message for run in runs for message in run.pieces).decode()
 
     for group in groups:
-        for subscriber in group.receivers:
+        for subscriber in group.receivers - group.partial.keys():
             give(subscriber, group.runs)
         for subscriber, since in group.partial.items():
             share = [run for run in group.runs if run.sender != subscriber and run.position >= since]
