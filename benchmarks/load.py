@@ -43,6 +43,7 @@ class Tally:
     bytes: int  # read from the sockets, frame headers included
     seconds: float
     cpu_seconds: float  # of the load itself
+    spun_seconds: float = 0  # of those, the ones in which it looked for copies and there were none
     latency: Sequence[tuple[float, int]] = ()  # (nanoseconds, copies), since a message was due; open loops only
     lag: Sequence[tuple[float, int]] = ()  # (nanoseconds, messages): how late the load sent them
 

@@ -92,16 +92,18 @@ def _count(
         return clients.finish(), usage
 
 
-def _shares(usage: Usage, load_cpu: float) -> tuple[float, float, float | None]:
+def _shares(usage: Usage, load_cpu: float, spun: float = 0) -> tuple[float, float, float | None]:
     """
     Busy shares: of the server's core, of the load's, and the worse of what others took of each.
 
-    Where there is no pinning, those of the processes, and None.
+    `spun`: seconds of `load_cpu` in which it had nothing to do. Where there is no pinning, the shares are those of the
+    processes, and None.
     """
-    server, clients = usage.cpu_seconds / usage.seconds, load_cpu / usage.seconds
+    server, clients, idle = usage.cpu_seconds / usage.seconds, load_cpu / usage.seconds, spun / usage.seconds
     if usage.server_core is None or usage.load_core is None:
-        return server, clients, None
-    return usage.server_core, usage.load_core, max(0.0, usage.server_core - server, usage.load_core - clients)
+        return server, max(0.0, clients - idle), None
+    others = max(0.0, usage.server_core - server, usage.load_core - clients)
+    return usage.server_core, max(0.0, usage.load_core - idle), others
 
 
 def _busy_figures(server: float, clients: float, others: float | None) -> dict[str, float]:
@@ -113,7 +115,7 @@ def _closed(serve: str, options: Sequence[str], settings: Settings, peer: Peer, 
     trust = ["--unchecked"] if peer.name == "floor" else []
     with servers.running(peer, serve, core=cores.server) as server:
         tally, usage = _count(server, [*options, *trust], settings, cores)
-    server_busy, load_busy, others = _shares(usage, tally.cpu_seconds)
+    server_busy, load_busy, others = _shares(usage, tally.cpu_seconds, tally.spun_seconds)
     return Run(
         {
             "copies_per_second": tally.received / tally.seconds,
@@ -331,7 +333,7 @@ def _open(mode: str, rate: float | None, settings: Settings, peer: Peer, cores: 
             figures["capacity"] = tally.sent / tally.seconds
             rate = figures["capacity"] / 2
         tally, usage = _count(server, [*options, "--rate", f"{rate:.3f}"], settings, cores)
-    server_busy, load_busy, others = _shares(usage, tally.cpu_seconds)
+    server_busy, load_busy, others = _shares(usage, tally.cpu_seconds, tally.spun_seconds)
     figures |= {name: percentile(tally.latency, share) / 1e3 for name, share in PERCENTILES.items()}
     figures |= {"offered": rate, "lag": percentile(tally.lag, 0.99) / 1e3}
     figures["cpu_ns_per_copy"] = usage.cpu_seconds / tally.received * 1e9
@@ -518,7 +520,7 @@ def _transfer(mode: str, size: int, settings: Settings, peer: Peer, cores: Cores
         before = machine.resident_bytes(server.pid)
         tally, usage = _count(server, ["--mode", mode, "--size", str(size)], settings, cores, "transfer")
         grown = machine.peak_bytes(server.pid) - before
-    server_busy, load_busy, others = _shares(usage, tally.cpu_seconds)
+    server_busy, load_busy, others = _shares(usage, tally.cpu_seconds, tally.spun_seconds)
     megabytes = (tally.sent + tally.received) / 1e6
     return Run(
         {
