@@ -13,7 +13,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
+from setuptools.errors import BaseError, CompileError, LinkError
 
 
 INLINE = {"descriptor"}
@@ -46,7 +46,7 @@ class BuildAllOrNone(build_ext):
     def run(self) -> None:
         try:
             super().run()
-        except BaseError as error:
+        except (BaseError, CompileError, LinkError) as error:  # of newer setuptools these two are none of the first
             self.warn(f"bunws runs as plain Python, since it could not be compiled: {error}")
             for output in (*self.get_outputs(), *self.get_output_mapping().values()):
                 Path(output).unlink(missing_ok=True)

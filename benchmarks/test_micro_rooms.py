@@ -8,6 +8,7 @@ Rule: what is timed is what a turn does `MESSAGES` times (or once for as many), 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -194,10 +195,16 @@ def test_assemble(benchmark: BenchmarkFixture, pieces: int) -> None:
     benchmark(repeated(assemble))
 
 
-def test_parse_a_head(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("paths", [["/chat"], ["/chat", "/news"]], ids=["again", "another"])
+def test_parse_a_head(benchmark: BenchmarkFixture, paths: list[str]) -> None:
     parser = RequestParser(max_body_size=1024)
-    assert len(parser.feed(REQUEST)) == 2  # the head, and that the request ends with it
-    benchmark(repeated(lambda: parser.feed(REQUEST)))
+    requests = itertools.cycle([REQUEST.replace(b"/chat", path.encode()) for path in paths])
+
+    def parse() -> None:
+        assert len(parser.feed(next(requests))) == 2  # the head, and that the request ends with it
+        parser.resume()
+
+    benchmark(repeated(parse))
 
 
 @pytest.mark.parametrize("message", [TEXT * 2, JSON], ids=["64 B", "1 KiB"])
