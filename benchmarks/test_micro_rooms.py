@@ -41,7 +41,7 @@ REQUEST: Final = (
 class Nowhere:
     """A transport that takes everything and has nothing left, and a wire on which nothing is held."""
 
-    def write(self, data: bytes, /) -> None: ...
+    def write(self, data: bytes | memoryview, /) -> None: ...
 
     def is_closing(self) -> bool:
         return False

@@ -40,7 +40,7 @@ class ByteTransport(Protocol):
     is left.
     """
 
-    def write(self, data: bytes, /) -> None: ...
+    def write(self, data: bytes | memoryview, /) -> None: ...
 
     def get_write_buffer_size(self) -> int: ...
 
@@ -143,8 +143,8 @@ class Outbox:
         turn = self._turn
         if self._run is None and not compress and not turn.topics.dirty:
             if self._private is None:
-                self._private = []
                 turn.keep_private(self)
+                self._private = []
             return self._private
         if self._private is not None:
             turn.mingle()
@@ -202,7 +202,7 @@ class Outbox:
         # takes 1.48 us of CPU instead of 1.27.
         taken = descriptor.write(self._descriptor, data)
         if taken < len(data):
-            self._transport.write(data[taken:] if taken else data)
+            self._transport.write(memoryview(data)[taken:] if taken else data)
             if self._stuck or self._transport.is_closing():
                 self._written()
 

@@ -37,8 +37,10 @@ cdef class Turn:
 
     cpdef object _end(self)
 
-    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, apart=dict, data=bytes, receivers=list)
     cpdef object flush(self)
+
+    @cython.locals(group=Group, run=Run, shared=_Buffer, whole=bytes, apart=dict, data=bytes, receivers=list)
+    cdef object _flush(self)
 
 
 @cython.final

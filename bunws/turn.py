@@ -165,15 +165,15 @@ class Turn:
 
     def keep_private(self, receiver: Correspondent) -> None:
         """From now on `receiver` keeps what it is sent; to be called while nothing is published."""
-        self._private.append(receiver)
         if not self._scheduled:
             self.schedule()
+        self._private.append(receiver)
 
     def mingle(self) -> None:
         """Nobody keeps anything: from now on what one is sent has its place among what is published."""
-        receivers, self._private = self._private, []
-        for receiver in receivers:
-            receiver.mingle_private()
+        while self._private:
+            self._private[-1].mingle_private()
+            self._private.pop()  # not before: who raises, such as a MemoryError, is asked again
 
     def count(self, size: int) -> None:
         """A message of `size` bytes was sent to one receiver."""
@@ -189,8 +189,8 @@ class Turn:
     def schedule(self) -> None:
         """See to it that the turn ends in a flush; to be called by whoever adds the first thing to it."""
         if not self._scheduled:
-            self._scheduled = True
             self._call_soon(self._end)
+            self._scheduled = True
 
     def afterwards(self, callback: Callable[[], None]) -> None:
         """Call back once all that was sent so far has been handed to the transports."""
@@ -206,7 +206,7 @@ class Turn:
             return
         self._looks = self._seen = 0
         self._scheduled = False
-        self.flush()
+        self._flush()
         while self._afterwards:
             callbacks, self._afterwards = self._afterwards, []
             for callback in callbacks:
@@ -216,7 +216,15 @@ class Turn:
                     logger.exception("bunws: what was to happen after a turn failed")
 
     def flush(self) -> None:
-        """Write what the turn has collected. Safe to call in the middle of a turn: order is kept."""
+        """
+        Write what the turn has collected. Safe to call in the middle of a turn: order is kept.
+
+        Raises what `call_soon` raises when the loop is closed: uvloop has closed the descriptors then, and told nobody.
+        """
+        self._call_soon(_nothing)
+        self._flush()
+
+    def _flush(self) -> None:
         groups, owed = self.topics.collect()
         self._size = 0
         if self._private:
@@ -334,6 +342,9 @@ class Turn:
         # One broken socket must not disturb the others of its group.
         logger.error("bunws: a socket could not be written to", exc_info=exc)
         receiver.broken()
+
+
+def _nothing() -> None: ...
 
 
 def check_topic(name: object) -> None:

@@ -21,7 +21,7 @@ class FakeTransport:
         self._left = b""
         self.socket: ServerWebSocket[object]
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         assert not self._left, "written to while something is left"
         self.writes.append(bytes(data))
         self._take(bytes(data))

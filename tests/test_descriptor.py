@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from bunws import descriptor
 from tests.fakes import FakeServer
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -112,3 +115,51 @@ def test_once_the_connection_is_lost_nothing_is_written_to_its_number(
     theirs.setblocking(False)
     with pytest.raises(BlockingIOError):
         theirs.recv(1)
+
+
+def test_what_is_sent_when_the_loop_is_closed_reaches_nobody() -> None:
+    # uvloop closes descriptors with its loop, and tells nobody: their numbers are soon another file's.
+    script = """
+import asyncio, socket, sys, uvloop
+import bunws
+
+sockets = []
+
+def opened(ws):
+    ws.subscribe("news")
+    sockets.append(ws)
+
+def fetch(request, server):
+    return None if server.upgrade(request) else bunws.Response("no")
+
+websocket = {"open": opened, "message": lambda ws, message: None}
+loop = uvloop.new_event_loop() if sys.argv[1] == "uvloop" else asyncio.new_event_loop()
+
+async def main():
+    server = bunws.serve(fetch=fetch, websocket=websocket, hostname="127.0.0.1", port=0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+                 b"Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n")
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    return server, writer
+
+kept = loop.run_until_complete(main())
+loop.close()
+pairs = [socket.socketpair() for _ in range(32)]
+for _ in range(3):
+    for send in (sockets[0].send, lambda message: kept[0].publish("news", message), lambda _: sockets[0].terminate()):
+        try:
+            send(b"x" * 20_000)
+        except RuntimeError as error:
+            print(error)
+for sock in (sock for pair in pairs for sock in pair):
+    sock.setblocking(False)
+    try:
+        print("another's socket got", sock.recv(100))
+    except BlockingIOError:
+        pass
+"""
+    for kind in ("uvloop", "asyncio"):
+        command = [sys.executable, "-W", "ignore", "-c", script, kind]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT)
+        assert set(done.stdout.splitlines()) == {"Event loop is closed"}, (done.stdout, done.stderr)

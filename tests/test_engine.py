@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import importlib.metadata
 import random
@@ -589,6 +590,26 @@ async def test_every_read_goes_to_where_the_parser_wants_it_however_the_stream_i
             at += size
         for expected in sizes:
             assert len((await client.receive()).payload) == expected
+
+
+async def test_read_that_a_handler_breaks_off_costs_no_later_message() -> None:
+    heard: list[str | bytes] = []
+
+    def message(_: Socket, message: str | bytes) -> None:
+        heard.append(message)
+        if message == "stop":
+            raise KeyboardInterrupt
+
+    async with serving({"message": message}) as server, connected(server):
+        (one,) = server._guests.engines
+        reader: Any = one._transport.get_protocol()
+        for word in ("a", "stop", "b", "c", "d", "stop", "e", "f"):
+            view, data = reader.get_buffer(-1), text(word)
+            assert address(view) == address(reader._parser.get_buffer(-1))
+            view[: len(data)] = data
+            with pytest.raises(KeyboardInterrupt) if word == "stop" else contextlib.nullcontext():
+                reader.buffer_updated(len(data))
+    assert heard == ["a", "stop", "b", "c", "d", "stop", "e", "f"]
 
 
 async def test_large_buffer_is_kept_while_it_is_used_and_given_up_when_it_was_not_for_a_tick() -> None:
