@@ -561,7 +561,7 @@ def test_transport_that_fails_when_the_bytes_are_ready_does_not_disturb_the_othe
     members = crowd(room, Kind(15, False), 3, "a")
     room.turn.publish(None, "a", LARGE, True)
 
-    def fail(data: bytes) -> None:
+    def fail(data: bytes | memoryview) -> None:
         raise OSError("broken")
 
     room.transports[members[0]].write = fail  # type: ignore[method-assign]  # a transport that raises
