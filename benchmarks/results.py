@@ -25,7 +25,9 @@ All figures are medians of the ranked runs. "x bun" says how many times *better*
 for speed and for time alike. *busy*: share of the core that belongs to the server, and to the load; *others*: what
 neither took of either core, the worse of the two; *spread*: highest less lowest, of the median. A run in which the
 server's core was not busy, the load's was, or others took their share, is *not ranked*: it measured something else. A
-row without a ranked run stands in italics and takes part in no ratio."""
+row without a ranked run stands in italics and takes part in no ratio.
+
+Where bunws is behind, with the profiles that show why: [benchmarks](../README.md#where-bunws-is-behind)."""
 
 
 @dataclass(frozen=True, slots=True)
