@@ -1,8 +1,8 @@
 """
 Descriptor: a write without the transport in between.
 
-Rule: only while the transport has nothing left, and until its connection is lost. Later the number may be another
-file's.
+Rule: only while the transport has nothing left, and until its connection is lost or the loop is closed (of which uvloop
+tells nobody). Later the number may be another file's.
 
 descriptor.pxd has the same for the compiled rooms, as a C function.
 """

@@ -15,7 +15,6 @@ cdef class _Reader(Extension):
     cdef readonly object _parser
     cdef object _buffer_updated
     cdef object _empty
-    cdef bint _is_at_rest
 
 
 cdef class Engine(picows.picows.WSListener):

@@ -32,7 +32,7 @@ cdef class Outbox:
     @cython.locals(pieces=list, size=Py_ssize_t)
     cdef object _put(self, bytes head, bytes payload, bint compress)
 
-    @cython.locals(turn=Turn, run=Run, pieces=list)
+    @cython.locals(turn=Turn, run=Run)
     cdef list _pieces(self, bint compress)
 
     @cython.locals(taken=Py_ssize_t)

@@ -212,9 +212,7 @@ class Outbox:
             return  # the connection is gone
         self._private = None
         last = pieces[-1]
-        if len(pieces) == 2 and len(last) < _huge_message:
-            self.deliver(pieces[0] + last)  # half of what a join takes
-        elif len(last) < _huge_message:
+        if len(last) < _huge_message:
             self.deliver(b"".join(pieces))
         else:
             del pieces[-1]

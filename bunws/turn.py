@@ -165,8 +165,7 @@ class Turn:
 
     def keep_private(self, receiver: Correspondent) -> None:
         """From now on `receiver` keeps what it is sent; to be called while nothing is published."""
-        if not self._scheduled:
-            self.schedule()
+        self.schedule()
         self._private.append(receiver)
 
     def mingle(self) -> None:
